@@ -1,0 +1,61 @@
+"""How a call reaches its adapter: an executor loads adapters somewhere and streams their chunks back."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from importlib.metadata import entry_points
+from typing import Any
+
+from yapit.adapters import Context
+from yapit.catalog import Model
+from yapit.errors import SettingsError, did_you_mean
+from yapit.plugins import Plugins
+from yapit.schemas import Chunk, Request
+from yapit.tasks import Task
+
+GROUP = "yapit.executors"
+
+
+class Executor(ABC):
+    """Runs adapters; one object serves all models of a process that use this kind."""
+
+    def __init__(self, plugins: Plugins, context: Context) -> None:
+        self.plugins = plugins
+        self.context = context
+
+    @abstractmethod
+    async def load(self, task: Task, model: Model) -> int:
+        """Load the model for the task and return its `max_concurrency`; the caller loads each pair once.
+
+        Raises:
+            LoadError: no plugin serves it, or loading failed.
+        """
+
+    @abstractmethod
+    def stream(self, task: Task, model: Model, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Yield the chunks of one call to a loaded model.
+
+        Closing the generator closes the adapter's iterator, and returns when the adapter has let go.
+        """
+
+    @abstractmethod
+    async def unload(self, task: Task, model: Model) -> None:
+        """Close the adapter; the caller makes sure that no call runs."""
+
+
+def executor(name: str, plugins: Plugins, context: Context) -> Executor:
+    """Return a new executor of the kind that the entry-point group `yapit.executors` knows as `name`.
+
+    Raises:
+        SettingsError: nobody brings such an executor.
+    """
+    # Imported here: 40 ms that `import yapit` need not pay.
+    from stevedore import DriverManager
+    from stevedore.exception import NoMatches
+
+    try:
+        kind: Any = DriverManager(GROUP, name, warn_on_missing_entrypoint=False).driver
+    except NoMatches as error:
+        known = sorted(entry.name for entry in entry_points(group=GROUP))
+        raise SettingsError(f"executor '{name}' is not installed. {did_you_mean(name, known)}") from error
+    made: Executor = kind(plugins, context)
+    return made

@@ -1,0 +1,177 @@
+"""Adapters in threads of this process: the light ones, and all of them inside a worker."""
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from typing import Any
+
+import structlog
+from msgspec import Struct
+
+from yapit.adapters import Adapter
+from yapit.catalog import Model
+from yapit.errors import BackendError, YapitError
+from yapit.executors import Executor
+from yapit.schemas import Chunk, Request
+from yapit.tasks import Task
+
+_READ_AHEAD = 8  # chunks an adapter may be ahead of its reader
+_log = structlog.get_logger(__name__)
+
+
+class _Loaded(Struct):
+    adapter: Adapter
+    home: ThreadPoolExecutor
+    calls: ThreadPoolExecutor
+
+
+class ThreadExecutor(Executor):
+    """Computing adapters run on threads of their own, `max_concurrency` of them; waiting ones on the event loop."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._loaded: dict[tuple[str, str], _Loaded] = {}
+
+    async def load(self, task: Task, model: Model) -> int:
+        """Call the plugin's factory on the thread that will also run and close the adapter."""
+        loop = asyncio.get_running_loop()
+        name = f"{task.name}-{model.id}"
+        home = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        try:
+            adapter = await loop.run_in_executor(home, self.plugins.adapter, task, model, self.context)
+        except BaseException:
+            home.shutdown(wait=False)
+            raise
+        slots = max(1, adapter.max_concurrency)
+        calls = home if slots == 1 else ThreadPoolExecutor(max_workers=slots, thread_name_prefix=name)
+        self._loaded[task.name, model.id] = _Loaded(adapter, home, calls)
+        return slots
+
+    async def stream(self, task: Task, model: Model, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Yield the chunks of one call, checked to be the task's."""
+        loaded = self._loaded[task.name, model.id]
+        method = getattr(loaded.adapter, task.name)
+        chunks = (
+            method(request) if inspect.isasyncgenfunction(method) else _Pump(loaded.calls, method, request).chunks()
+        )
+        try:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    _check(chunk, task, model)
+                    yield chunk
+        except YapitError:
+            raise
+        except Exception as error:
+            _log.exception("adapter_failed", task=task.name, model=model.id)
+            message = f"The model '{model.id}' failed ({type(error).__name__}); the server's log says more."
+            raise BackendError(message) from error
+
+    async def unload(self, task: Task, model: Model) -> None:
+        """Close the adapter on the thread that loaded it and end its threads."""
+        loaded = self._loaded.pop((task.name, model.id), None)
+        if loaded is None:
+            return
+        try:
+            await asyncio.get_running_loop().run_in_executor(loaded.home, loaded.adapter.close)
+        except Exception:  # noqa: BLE001 - an adapter may raise anything; it is gone either way
+            _log.exception("adapter_close_failed", task=task.name, model=model.id)
+        finally:
+            loaded.home.shutdown(wait=False)
+            loaded.calls.shutdown(wait=False)
+
+
+def _check(chunk: object, task: Task, model: Model) -> None:
+    if not isinstance(chunk, task.chunk):
+        wanted, got = task.chunk.__name__, type(chunk).__name__
+        raise BackendError(f"The model '{model.id}' yielded a {got}, not a {wanted}.")
+
+
+class _Pump:
+    """Drives a blocking iterator on a pool thread and hands its chunks to the event loop.
+
+    One hop starts the call; each chunk then costs one wake-up and none while the reader is behind.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, method: Callable[[Request], Any], request: Request) -> None:
+        self._pool = pool
+        self._method = method
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._ready: deque[Chunk] = deque()
+        self._lock = threading.Lock()
+        self._room = threading.Semaphore(_READ_AHEAD)
+        self._wake = asyncio.Event()
+        self._asleep = False
+        self._closed = False
+        self._foreign: AsyncIterator[Chunk] | None = None
+
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
+        """Yield what the adapter yields; when closed, wait until the adapter's iterator is closed too."""
+        context = contextvars.copy_context()
+        done = self._loop.run_in_executor(self._pool, context.run, self._run)
+        done.add_done_callback(lambda _: self._wake.set())
+        try:
+            while True:
+                while self._ready:
+                    chunk = self._ready.popleft()
+                    self._room.release()
+                    yield chunk
+                if done.done() and not self._ready:
+                    break
+                await self._sleep(done)
+        finally:
+            self._closed = True
+            self._room.release()
+            await _settle(done)
+        done.result()
+        if self._foreign is not None:
+            async for chunk in self._foreign:
+                yield chunk
+
+    async def _sleep(self, done: asyncio.Future[None]) -> None:
+        with self._lock:
+            self._wake.clear()
+            if self._ready or done.done():
+                return
+            self._asleep = True
+        await self._wake.wait()
+
+    def _run(self) -> None:
+        """Run on the pool thread: the adapter's iterator from its first step to its last."""
+        if self._closed:
+            return
+        iterator: Iterator[Chunk] | AsyncIterator[Chunk] = self._method(self._request)
+        if isinstance(iterator, AsyncIterator):
+            self._foreign = iterator
+            return
+        try:
+            for chunk in iterator:
+                self._room.acquire()
+                if self._closed:
+                    break
+                with self._lock:
+                    self._ready.append(chunk)
+                    wake, self._asleep = self._asleep, False
+                if wake:
+                    self._loop.call_soon_threadsafe(self._wake.set)
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+
+async def _settle(future: asyncio.Future[None]) -> None:
+    """Wait until `future` is done, also while being cancelled, and only then let the cancellation through."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled

@@ -1,0 +1,1 @@
+"""The HTTP edge: the OpenAI API and what its clients expect around it."""

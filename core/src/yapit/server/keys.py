@@ -1,0 +1,26 @@
+"""Who may call: bearer keys, where the settings name some."""
+
+import hmac
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from yapit.errors import UnauthorizedError
+
+OPEN = {"open": True}  # an `opt` of routes that need no key
+
+
+async def require_key(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Litestar guard: raise `UnauthorizedError` unless the request has a key, none is set, or the route is open."""
+    keys = connection.app.state.services.settings.server.api_keys
+    if not keys or handler.opt.get("open"):
+        return
+    scheme, _, given = connection.headers.get("authorization", "").partition(" ")
+    given = given.strip() if scheme.lower() == "bearer" else connection.headers.get("x-api-key", "")
+    if not given:
+        raise UnauthorizedError("You didn't provide an API key: send it as 'Authorization: Bearer KEY'.")
+    presented = given.encode()
+    # Every key is compared, in constant time each, so that timing tells nothing.
+    if not sum(hmac.compare_digest(presented, key.encode()) for key in keys):
+        raise UnauthorizedError("Incorrect API key provided.")

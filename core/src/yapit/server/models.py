@@ -1,0 +1,124 @@
+"""The models and voices that clients may name."""
+
+from typing import Any
+
+from litestar import Request, get
+from msgspec import Struct
+
+from yapit.catalog import Model
+from yapit.engine import State
+from yapit.server.keys import OPEN
+from yapit.server.services import Services, services
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    """A model in OpenAI's shape, and what else is known of it."""
+
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str
+    tasks: tuple[str, ...]
+    languages: tuple[str, ...]
+    state: State
+
+
+class ModelList(Struct, frozen=True, kw_only=True):
+    """The models that are served."""
+
+    object: str = "list"
+    data: list[ModelInfo]
+
+
+class SpeechModelList(ModelList, frozen=True, kw_only=True):
+    """The models that speak or listen; `models` and `data` are the same, for different clients."""
+
+    models: list[ModelInfo]
+
+
+class VoiceInfo(Struct, frozen=True, kw_only=True):
+    """A voice, and the model that has it."""
+
+    id: str
+    name: str
+    model: str
+    languages: tuple[str, ...]
+    gender: str | None
+
+
+class VoiceList(Struct, frozen=True, kw_only=True):
+    """The voices; `voices` and `data` are the same, for different clients."""
+
+    object: str = "list"
+    voices: list[VoiceInfo]
+    data: list[VoiceInfo]
+
+
+class VoiceNames(Struct, frozen=True, kw_only=True):
+    """The voices' ids alone, as older clients expect them."""
+
+    voices: list[str]
+
+
+@get(["/v1/models", "/models"], sync_to_thread=False, tags=["models"])
+def list_models(request: Request[Any, Any, Any], task: str | None = None) -> ModelList:
+    """List the models, or those that do `task`."""
+    parts = services(request)
+    return ModelList(data=[_info(parts, model) for model in parts.engine.catalog if task in (None, *model.tasks)])
+
+
+@get(["/v1/models/{model_id:path}", "/models/{model_id:path}"], sync_to_thread=False, tags=["models"])
+def retrieve_model(request: Request[Any, Any, Any], model_id: str) -> ModelInfo:
+    """Describe one model, by id or alias; ids may contain slashes."""
+    parts = services(request)
+    return _info(parts, parts.engine.catalog[model_id.removeprefix("/")])
+
+
+@get(["/v1/audio/models", "/audio/models"], opt=OPEN, sync_to_thread=False, tags=["audio"])
+def list_audio_models(request: Request[Any, Any, Any]) -> SpeechModelList:
+    """List the models that speak or listen; asked without a key by clients that fill a menu."""
+    parts = services(request)
+    found = [_info(parts, m) for m in parts.engine.catalog if {"synthesize", "transcribe"} & set(m.tasks)]
+    return SpeechModelList(data=found, models=found)
+
+
+@get(["/v1/audio/voices", "/audio/voices"], opt=OPEN, sync_to_thread=False, tags=["audio"])
+def list_voices(
+    request: Request[Any, Any, Any],
+    model: str | None = None,
+    legacy: bool = False,  # noqa: FBT001, FBT002 - a query parameter
+) -> VoiceList | VoiceNames:
+    """List the voices of `model`, or of every model that speaks; asked without a key by clients that fill a menu."""
+    catalog = services(request).engine.catalog
+    chosen = [catalog[model]] if model else catalog.with_task("synthesize")
+    voices = [voice for found in chosen for voice in _voices(found)]
+    if legacy:
+        return VoiceNames(voices=[voice.id for voice in voices])
+    return VoiceList(voices=voices, data=voices)
+
+
+def _info(parts: Services, model: Model) -> ModelInfo:
+    return ModelInfo(
+        id=model.id,
+        created=parts.started_at,
+        owned_by=model.backend,
+        tasks=model.tasks,
+        languages=model.languages,
+        state=parts.engine.state(model),
+    )
+
+
+def _voices(model: Model) -> list[VoiceInfo]:
+    return [
+        VoiceInfo(
+            id=voice.id,
+            name=voice.name or voice.id,
+            model=model.id,
+            languages=voice.languages,
+            gender=voice.gender,
+        )
+        for voice in model.voices
+    ]
+
+
+ROUTES = [list_models, retrieve_model, list_audio_models, list_voices]

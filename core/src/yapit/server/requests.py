@@ -1,0 +1,53 @@
+"""Request bodies: JSON, or a 400 that says what is wrong with it."""
+
+import json
+import math
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.exceptions import SerializationException
+
+from yapit.errors import InvalidInputError
+
+
+class JsonRequest(Request[Any, Any, Any]):
+    """Litestar's request, whose broken JSON is an error of ours that names the field, if one is at fault."""
+
+    async def json(self) -> Any:
+        """Return the decoded body.
+
+        Raises:
+            InvalidInputError: the body is not JSON.
+        """
+        try:
+            return await super().json()
+        except (SerializationException, UnicodeDecodeError, RecursionError) as error:
+            raise _broken(await self.body(), error) from error
+
+
+def _broken(body: bytes, error: Exception) -> InvalidInputError:
+    for key, value in _leniently(body):
+        if isinstance(value, float) and not math.isfinite(value):
+            return InvalidInputError(f"Invalid '{key}': expected a finite number.", param=key)
+        if isinstance(value, str) and not _is_text(value):
+            return InvalidInputError(f"Invalid '{key}': it has a surrogate that stands alone.", param=key)
+    reason = f": {error.__cause__}" if isinstance(error.__cause__, msgspec.DecodeError) else ""
+    return InvalidInputError(f"The body is not valid JSON{reason}.", code="invalid_json")
+
+
+def _leniently(body: bytes) -> list[tuple[str, Any]]:
+    """Return the fields as Python's own parser reads them: it takes NaN and lone surrogates."""
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    return list(fields.items()) if isinstance(fields, dict) else []
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,25 @@
+"""What the routes share, built once by `create_app`."""
+
+from typing import Any
+
+from litestar import Request
+from msgspec import Struct
+
+from yapit.engine import Engine
+from yapit.settings import Settings
+from yapit.voices import VoiceMap
+
+
+class Services(Struct, frozen=True):
+    """The parts of a running server."""
+
+    settings: Settings
+    engine: Engine
+    voices: VoiceMap
+    started_at: int
+
+
+def services(request: Request[Any, Any, Any]) -> Services:
+    """Return the parts of the server that this request reached."""
+    found: Services = request.app.state.services
+    return found

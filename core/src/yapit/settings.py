@@ -1,0 +1,320 @@
+"""The settings: defaults < `yapit.yaml` < `YAPIT_*` environment < flags, decoded once into frozen structs."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from yapit.catalog import Catalog, Entry, Model, entry_of, merge, read_entries
+from yapit.errors import SettingsError, did_you_mean
+
+FILE = "yapit.yaml"
+PREFIX = "YAPIT_"
+_LOOPBACK = ("127.", "localhost", "::1")
+_OPENAI_SPEECH_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+# Further names of settings, weaker than the YAPIT_ ones: short forms, and what existing deployments set.
+_OTHER_NAMES = {
+    "YAPIT_HOST": "server.host",
+    "YAPIT_PORT": "server.port",
+    "YAPIT_API_KEYS": "server.api_keys",
+    "YAPIT_VOICE_MAP": "speech.voice_map",
+    "YAPIT_VOICE_MAP_FILE": "speech.voice_map_file",
+    "MODELS": "models",
+    "MODEL_CONFIG": "models_config",
+    "VOICE_MAP": "speech.voice_map",
+    "VOICE_MAP_FILE": "speech.voice_map_file",
+    "DEVICE": "device",
+}
+# Kubernetes sets these in every pod beside a Service called yapit; they are nobody's settings.
+_SERVICE_LINK = re.compile(r"YAPIT_SERVICE_(HOST|PORT\w*)|YAPIT_PORT_\d+_\w+")
+
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the server listens and whom it lets in.
+
+    Args:
+        host: address to bind; anything but loopback needs `api_keys`.
+        port: 0 takes a free one.
+        api_keys: keys accepted as `Authorization: Bearer`; none = no key is asked for.
+        allow_open: bind beyond loopback although no key is set.
+        max_body_bytes: a larger request body gets 413.
+        drain_s: seconds that running requests get to finish after SIGTERM.
+    """
+
+    host: Text = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8000
+    api_keys: tuple[Text, ...] = ()
+    allow_open: bool = False
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 10 * 1024 * 1024
+    drain_s: Annotated[float, Meta(ge=0)] = 10.0
+
+    def require_key(self) -> None:
+        """Raise `SettingsError` if the server would listen to the network and let anybody in."""
+        if not (self.host.startswith(_LOOPBACK) or self.api_keys or self.allow_open):
+            raise SettingsError(
+                f"server.host '{self.host}' is reachable from the network: set server.api_keys (YAPIT_API_KEYS), "
+                "or server.allow_open if something in front of yapit asks for keys"
+            )
+
+
+class SpeechSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How text becomes speech.
+
+    Args:
+        default_model: what `tts-1` and the command line use; the first speech model when None.
+        max_input_chars: a longer `input` gets 400; 0 = no limit.
+        voice_map: names clients may use for voices, in any case.
+        voice_map_file: YAML or JSON file with such a map, read again when it changes; wins over `voice_map`.
+    """
+
+    default_model: str | None = None
+    max_input_chars: Annotated[int, Meta(ge=0)] = 4096
+    voice_map: dict[str, str] = {}
+    voice_map_file: str | None = None
+
+
+class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is logged: `format` auto is text on a terminal and JSON elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set.
+
+    Args:
+        server: where the server listens and whom it lets in.
+        speech: how text becomes speech.
+        log: what is logged.
+        plugins: allow-list of plugins, applied before import; all installed ones when None.
+        plugin_settings: a section for each plugin, decoded by the plugin.
+        models: ids that are served; all when empty.
+        models_config: the models file; `models.yaml` of the working directory when None, if it is there.
+        aliases: further names of models.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        data_dir: folder for what yapit and its plugins keep.
+    """
+
+    server: ServerSettings = ServerSettings()
+    speech: SpeechSettings = SpeechSettings()
+    log: LogSettings = LogSettings()
+    plugins: tuple[str, ...] | None = None
+    plugin_settings: dict[str, dict[str, Any]] = {}
+    models: tuple[str, ...] = ()
+    models_config: str | None = None
+    aliases: dict[str, str] = {}
+    device: Text = "auto"
+    data_dir: Text = "data"
+
+
+class Effective(Struct, frozen=True):
+    """The settings, and for every path that is not a default, where its value came from."""
+
+    settings: Settings
+    sources: dict[str, str]
+
+    def rows(self) -> Iterator[tuple[str, Any, str]]:
+        """Yield path, value and source of every setting; keys are masked."""
+        values = msgspec.to_builtins(self.settings)
+        for path in leaves(Settings):
+            value = _get(values, path)
+            if path == "server.api_keys":
+                value = ["…"] * len(value)
+            yield path, value, self.sources.get(path, "default")
+
+
+def load(environ: Mapping[str, str], flags: Mapping[str, Any] | None = None, folder: Path | None = None) -> Effective:
+    """Return the effective settings.
+
+    Args:
+        environ: the process's environment.
+        flags: values of the command line by path (`server.port`); None values are not set.
+        folder: where `yapit.yaml` is looked for; `YAPIT_CONFIG` names another file.
+
+    Raises:
+        SettingsError: a key is unknown, a value does not fit, or a named file is missing.
+    """
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    file = _file(environ, folder or Path.cwd())
+    if file is not None:
+        document = _read(file)
+        _decode(document, str(file))
+        _take(merged, sources, {path: _get(document, path) for path in leaves(Settings) if _has(document, path)}, file)
+    for name, path, text in _environment(environ):
+        value = _from_text(path, text)
+        _decode(_nested(path, value), name)
+        _take(merged, sources, {path: value}, name)
+    for path, value in (flags or {}).items():
+        if value is not None:
+            _take(merged, sources, {path: value}, "flag")
+    return Effective(_decode(merged, "settings"), sources)
+
+
+def leaves(struct: type[Struct], prefix: str = "") -> list[str]:
+    """Return the dotted path of every setting."""
+    found: list[str] = []
+    for item in msgspec.structs.fields(struct):
+        path = f"{prefix}{item.name}"
+        nested = isinstance(item.type, type) and issubclass(item.type, Struct)
+        found += leaves(item.type, f"{path}.") if nested else [path]
+    return found
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of `yapit.yaml`."""
+    return msgspec.json.schema(Settings)
+
+
+def catalog(settings: Settings, plugin_models: Mapping[str, list[Model]], folder: Path | None = None) -> Catalog:
+    """Return the catalog: `models.local.yaml` over `models.yaml` over the plugins' models, restricted to `models`.
+
+    Raises:
+        SettingsError: a file is no models file, or a name in `models` or `aliases` is in no catalog.
+    """
+    registered: dict[str, Entry] = {}
+    duplicates = []
+    for plugin, models in plugin_models.items():
+        for model in models:
+            if model.id in registered:
+                duplicates.append(f"model '{model.id}' of plugin '{plugin}' is displaced by another plugin's")
+            else:
+                registered[model.id] = entry_of(model)
+    layers = [read_entries(path) for path in _model_files(settings, folder or Path.cwd())]
+    models = merge(registered.values(), *layers)
+    aliases = {**_openai_aliases(settings, models), **settings.aliases}
+    complete = Catalog(models, aliases, tuple(duplicates))
+    return complete.restrict(settings.models) if settings.models else complete
+
+
+def _openai_aliases(settings: Settings, models: list[Model]) -> dict[str, str]:
+    wanted = settings.speech.default_model
+    served = [model for model in models if not settings.models or model.id in settings.models]
+    # echo only hums: it is the default when nothing else speaks.
+    speaking = sorted((m for m in served if "synthesize" in m.tasks), key=lambda model: model.backend == "echo")
+    target = wanted or (speaking[0].id if speaking else None)
+    taken = {name for model in models for name in (model.id, *model.aliases)}
+    return {name: target for name in _OPENAI_SPEECH_MODELS if name not in taken} if target else {}
+
+
+def _model_files(settings: Settings, folder: Path) -> list[Path]:
+    named = settings.models_config
+    main = Path(named) if named else folder / "models.yaml"
+    if named and not main.is_file():
+        raise SettingsError(f"models_config: there is no file '{main}'")
+    beside = [main.with_name(name) for name in ("models.local.yaml", "models.local.yml")]
+    return [path for path in (main, *beside) if path.is_file()]
+
+
+def _file(environ: Mapping[str, str], folder: Path) -> Path | None:
+    named = environ.get(f"{PREFIX}CONFIG")
+    path = Path(named) if named else folder / FILE
+    if path.is_file():
+        return path
+    if named:
+        raise SettingsError(f"YAPIT_CONFIG: there is no file '{path}'")
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = msgspec.yaml.decode(path.read_bytes())
+    except (msgspec.DecodeError, OSError) as error:
+        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise SettingsError(f"{path}: expected a mapping")
+    return document
+
+
+def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield name, path and text of each variable that sets something, weaker names first."""
+    full = {f"{PREFIX}{path.replace('.', '_').upper()}": path for path in leaves(Settings)}
+    known = {**{name: path for name, path in _OTHER_NAMES.items() if not name.startswith(PREFIX)}}
+    known |= {name: path for name, path in _OTHER_NAMES.items() if name.startswith(PREFIX)}
+    known |= full
+    for name, path in known.items():
+        text = environ.get(name)
+        if text and not text.startswith("tcp://"):
+            yield name, path, text
+    for name in environ:
+        if (
+            name.startswith(PREFIX)
+            and name not in known
+            and name != f"{PREFIX}CONFIG"
+            and not _SERVICE_LINK.match(name)
+        ):
+            raise SettingsError(
+                f"{name} sets nothing. {did_you_mean(name, [n for n in known if n.startswith(PREFIX)])}"
+            )
+
+
+def _from_text(path: str, text: str) -> Any:
+    """Return the value an environment variable means: JSON, or `a,b` for a list and `a:b,c:d` for a map."""
+    default = _get(msgspec.to_builtins(Settings()), path)
+    text = text.strip()
+    if text[:1] in ("[", "{"):
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            raise SettingsError(f"{path}: {error}") from error
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if isinstance(default, list | tuple) or path == "plugins":
+        return parts
+    if isinstance(default, dict):
+        pairs = [part.partition(":") for part in parts]
+        if not all(colon for _, colon, _ in pairs):
+            raise SettingsError(f"{path}: expected 'name:value,name:value', got '{text}'")
+        return {key.strip(): value.strip() for key, _, value in pairs}
+    return text
+
+
+def _decode(document: dict[str, Any], source: str) -> Settings:
+    try:
+        return msgspec.convert(document, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{source}: {_with_path(str(error))}") from error
+
+
+def _with_path(message: str) -> str:
+    """Put an unknown key into the path, where msgspec names it beside: `$.server.prot`."""
+    match = re.fullmatch(r"Object contains unknown field `(.+?)`(?: - at `(.+)`)?", message)
+    if match is None:
+        return message
+    path = f"{match[2] or '$'}.{match[1]}"
+    return f"unknown key `{path}`. {did_you_mean(path.removeprefix('$.'), leaves(Settings))}"
+
+
+def _take(merged: dict[str, Any], sources: dict[str, str], values: Mapping[str, Any], source: object) -> None:
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        node = merged
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[last] = value
+        sources[path] = str(source)
+
+
+def _nested(path: str, value: Any) -> dict[str, Any]:
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    nested: dict[str, Any] = value
+    return nested
+
+
+def _has(document: Any, path: str) -> bool:
+    head, _, rest = path.partition(".")
+    return isinstance(document, dict) and head in document and (not rest or _has(document[head], rest))
+
+
+def _get(document: Any, path: str) -> Any:
+    for key in path.split("."):
+        document = document[key]
+    return document

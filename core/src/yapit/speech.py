@@ -1,0 +1,299 @@
+"""From text to encoded speech: sentences, the engine, seams, tempo, one encoder for the whole response."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from yapit import text
+from yapit.audio import PCM_RATE, Encoder, Joiner, Tempo, encode
+from yapit.catalog import Model
+from yapit.engine import Engine
+from yapit.errors import BackendError
+from yapit.schemas import AudioChunk, SynthesizeRequest, Word, WordSource
+from yapit.tasks import SYNTHESIZE
+
+_AHEAD = 8  # parts that synthesis may be ahead of encoding and sending, over the ends of sentences
+_FIRST_CHARS = 80  # a short first piece is heard early
+_TOKENS_PER_S = 20
+_INLINE = {"pcm", "wav"}  # formats whose encoding costs less than the hop to a thread
+# A word, or one character of the scripts that put no spaces between words.
+_WORD = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+(?:['\u2019.-][^\W_]+)*"
+)
+
+
+class Utterance(Struct, frozen=True, kw_only=True):
+    """What shall be said, by which model, and how it shall be encoded; `words` asks for word times."""
+
+    model: Model
+    text: str
+    voice: str | None = None
+    language: str | None = None
+    speed: float = 1.0
+    instructions: str | None = None
+    options: dict[str, Any] = {}
+    format: str = "mp3"
+    words: bool = False
+
+
+class Part(Struct, frozen=True):
+    """A stretch of the encoded response and the words whose times have become known."""
+
+    audio: bytes
+    words: tuple[Word, ...] = ()
+
+
+class SpeechUsage(Struct, frozen=True, kw_only=True):
+    """What an utterance took: characters read, seconds of speech made.
+
+    `input_tokens` counts characters, `output_tokens` twentieths of a second: speech models have no token in common.
+    """
+
+    input_characters: int
+    audio_seconds: float
+
+    @property
+    def input_tokens(self) -> int:
+        """Characters."""
+        return self.input_characters
+
+    @property
+    def output_tokens(self) -> int:
+        """Twentieths of a second, begun ones counted."""
+        return -int(-self.audio_seconds * _TOKENS_PER_S // 1)
+
+
+class Speech:
+    """One response in the making: iterate `parts`, or await `complete`; then `usage` and `word_source` are final."""
+
+    def __init__(self, engine: Engine, utterance: Utterance) -> None:
+        self._engine = engine
+        self._utterance = utterance
+        self._samples = 0
+        self._sample_rate = utterance.model.sample_rate or PCM_RATE
+        self.word_source: WordSource = "native"
+
+    @property
+    def usage(self) -> SpeechUsage:
+        """What was used so far."""
+        return SpeechUsage(input_characters=len(self._utterance.text), audio_seconds=self._samples / self._sample_rate)
+
+    async def parts(self) -> AsyncGenerator[Part, None]:
+        """Yield the encoded response while it is made."""
+        encoder: Encoder | None = None
+        try:
+            async with aclosing(self._pcm()) as stream:
+                async for part in stream:
+                    encoder = encoder or Encoder(self._utterance.format, self._sample_rate)
+                    audio = await self._off_loop(encoder.encode, part.audio)
+                    if audio or part.words:
+                        yield Part(audio, part.words)
+            encoder = encoder or Encoder(self._utterance.format, self._sample_rate)
+            audio = await self._off_loop(encoder.finish)
+            if audio:
+                yield Part(audio)
+        finally:
+            if encoder is not None:
+                encoder.close()
+
+    async def complete(self) -> Part:
+        """Return the whole response, with exact sizes in its header where the format has them."""
+        pcm, words = bytearray(), list[Word]()
+        async with aclosing(self._pcm()) as stream:
+            async for part in stream:
+                pcm += part.audio
+                words += part.words
+        audio = await asyncio.to_thread(encode, bytes(pcm), self._utterance.format, self._sample_rate)
+        return Part(audio, tuple(words))
+
+    async def _off_loop(self, function: Callable[..., bytes], *arguments: bytes) -> bytes:
+        if self._utterance.format in _INLINE:
+            return function(*arguments)
+        # Waited for even when cancelled: the codec must not be freed while its thread is inside it.
+        running = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])
+            raise
+
+    def _pcm(self) -> AsyncGenerator[Part, None]:
+        """Return the stream of joined speech as PCM at the model's rate."""
+        return _ahead(self._joined(), _AHEAD) if len(self._utterance.text) > _FIRST_CHARS else self._joined()
+
+    async def _joined(self) -> AsyncGenerator[Part, None]:
+        said = self._utterance
+        slow, fast = said.model.speed_range
+        own_speed = min(max(said.speed, slow), fast)
+        track: _Track | None = None
+        offset = 0
+        for piece, last in _marked(text.split(said.text, first_chars=_FIRST_CHARS)):
+            request = self._request(piece, own_speed)
+            async with aclosing(self._engine.stream(SYNTHESIZE, said.model, request)) as chunks:
+                begun = False
+                async for chunk in chunks:
+                    assert isinstance(chunk, AudioChunk)  # noqa: S101 - the executor checked it; this tells mypy
+                    if track is None:
+                        self._sample_rate = chunk.sample_rate
+                        track = _Track(chunk.sample_rate, said.speed / own_speed, words=said.words)
+                    if not begun:
+                        track.begin(piece, offset, last=last)
+                        begun = True
+                    part = track.push(chunk)
+                    if part.audio or part.words:
+                        self._samples += len(part.audio) // 2
+                        yield part
+            if track is not None and begun:
+                words = track.end()
+                if words:
+                    yield Part(b"", words)
+            offset += len(piece)
+        if track is not None:
+            self.word_source = track.word_source
+            rest = track.finish()
+            if rest:
+                self._samples += len(rest) // 2
+                yield Part(rest)
+
+    def _request(self, piece: str, speed: float) -> SynthesizeRequest:
+        said = self._utterance
+        return SynthesizeRequest(
+            text=piece,
+            voice=said.voice,
+            language=said.language,
+            speed=speed,
+            instructions=said.instructions,
+            options=said.options,
+        )
+
+
+class _Track:
+    """The time line of a response: seams, tempo, and the words' places on it."""
+
+    def __init__(self, sample_rate: int, tempo: float, *, words: bool) -> None:
+        self._rate = sample_rate
+        self._factor = tempo
+        self._joiner = Joiner(sample_rate)
+        self._tempo = Tempo(sample_rate, tempo)
+        self._wanted = words
+        self._piece = ""
+        self._offset = 0
+        self._samples = 0
+        self._native = False
+        self.word_source: WordSource = "native"
+
+    def begin(self, piece: str, offset: int, *, last: bool) -> None:
+        """Start a piece, which stands at `offset` in the whole text."""
+        self._joiner.begin(last=last)
+        self._piece, self._offset, self._samples, self._native = piece, offset, 0, False
+
+    def push(self, chunk: AudioChunk) -> Part:
+        """Return what of the chunk, and of what was held back, is ready."""
+        if chunk.sample_rate != self._rate:
+            raise BackendError(f"The model changed its sample rate from {self._rate} to {chunk.sample_rate} Hz.")
+        self._samples += len(chunk.pcm) // 2
+        audio = self._tempo.process(self._joiner.push(chunk.pcm))
+        if not (self._wanted and chunk.words):
+            return Part(audio)
+        self._native = True
+        return Part(audio, tuple(self._placed(word) for word in chunk.words))
+
+    def end(self) -> tuple[Word, ...]:
+        """Return the words of the piece if they are wanted and its model did not say them."""
+        if not self._wanted or self._native:
+            return ()
+        self.word_source = "estimated"
+        seconds_per_character = self._samples / self._rate / max(1, len(self._piece))
+        estimates = (
+            Word(
+                text=match[0],
+                start_s=match.start() * seconds_per_character,
+                end_s=match.end() * seconds_per_character,
+                offset=match.start(),
+            )
+            for match in _WORD.finditer(self._piece)
+        )
+        return tuple(self._placed(word) for word in estimates)
+
+    def finish(self) -> bytes:
+        """Return what is still held back."""
+        return self._tempo.process(self._joiner.finish()) + self._tempo.finish()
+
+    def _placed(self, word: Word) -> Word:
+        shift = self._joiner.offset_s
+        return Word(
+            text=word.text,
+            start_s=round(max(0.0, word.start_s + shift) / self._factor, 3),
+            end_s=round(max(0.0, word.end_s + shift) / self._factor, 3),
+            offset=word.offset + self._offset,
+        )
+
+
+def _marked(pieces: Iterator[str]) -> Iterator[tuple[str, bool]]:
+    """Yield each piece and whether it is the last."""
+    piece = next(pieces, None)
+    while piece is not None:
+        following = next(pieces, None)
+        yield piece, following is None
+        piece = following
+
+
+async def _ahead(stream: AsyncGenerator[Part, None], size: int) -> AsyncGenerator[Part, None]:
+    """Yield what `stream` yields while it goes on, up to `size` parts ahead; so the next sentence starts early."""
+    queue: asyncio.Queue[Part | None] = asyncio.Queue(size)
+
+    async def fill() -> None:
+        try:
+            async with aclosing(stream):
+                async for part in stream:
+                    await queue.put(part)
+        finally:
+            # A full queue belongs to a reader that will come back and see that this task is done.
+            if not queue.full():
+                queue.put_nowait(None)
+
+    filling = asyncio.create_task(fill(), name="speech ahead")
+    try:
+        while not (filling.done() and queue.empty()):
+            part = await queue.get()
+            if part is not None:
+                yield part
+        await filling
+    finally:
+        filling.cancel()
+        await asyncio.wait([filling])
+
+
+def subtitles(words: tuple[Word, ...], kind: Literal["srt", "vtt"]) -> str:
+    """Return the words as subtitles: cues of a few words each, never over a pause of more than half a second."""
+    cues: list[list[Word]] = []
+    for word in words:
+        if cues and _same_cue(cues[-1], word):
+            cues[-1].append(word)
+        else:
+            cues.append([word])
+    mark = "," if kind == "srt" else "."
+    blocks = ["WEBVTT\n"] if kind == "vtt" else []
+    for number, cue in enumerate(cues, 1):
+        times = f"{_clock(cue[0].start_s, mark)} --> {_clock(cue[-1].end_s, mark)}"
+        head = f"{number}\n" if kind == "srt" else ""
+        blocks.append(f"{head}{times}\n{' '.join(word.text for word in cue)}\n")
+    return "\n".join(blocks)
+
+
+def _same_cue(cue: list[Word], word: Word) -> bool:
+    longest_chars, longest_pause_s = 42, 0.5
+    length = word.offset + len(word.text) - cue[0].offset
+    return length <= longest_chars and word.start_s - cue[-1].end_s <= longest_pause_s
+
+
+def _clock(seconds: float, mark: str) -> str:
+    milliseconds = round(seconds * 1000)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    whole, milliseconds = divmod(milliseconds, 1000)
+    return f"{hours:02}:{minutes:02}:{whole:02}{mark}{milliseconds:03}"

@@ -1,0 +1,82 @@
+"""The voice map: names that clients know ("alloy") for voices that the models have."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from yapit.catalog import Model
+from yapit.errors import InvalidInputError, SettingsError
+
+_log = structlog.get_logger(__name__)
+
+
+class VoiceMap:
+    """Voice names in any case, from the settings and from a file that is read again when it changes.
+
+    A file that has become unreadable is reported once, and the last good map stays in force.
+
+    Args:
+        fixed: the map of the settings.
+        file: YAML or JSON mapping of names to voices; its entries win.
+
+    Raises:
+        SettingsError: the file is missing or wrong at the start.
+    """
+
+    def __init__(self, fixed: Mapping[str, str], file: Path | None = None) -> None:
+        self._fixed = _folded(fixed)
+        self._file = file
+        self._seen: tuple[int, int] | None = None
+        self._map = self._fixed
+        if file is not None:
+            self._seen = _stamp(file)
+            self._map = {**self._fixed, **_read(file)}
+
+    def resolve(self, model: Model, wanted: str | None) -> str | None:
+        """Return the model's voice that `wanted` names, by the map or directly.
+
+        Raises:
+            InvalidInputError: neither the map nor the model knows it.
+        """
+        self._refresh()
+        mapped = self._map.get(wanted.casefold()) if wanted else None
+        if mapped is not None:
+            try:
+                return model.voice(mapped)
+            except InvalidInputError:
+                # The map serves all models, and this one has other voices.
+                return model.voice(wanted)
+        return model.voice(wanted)
+
+    def _refresh(self) -> None:
+        if self._file is None:
+            return
+        stamp = _stamp(self._file)
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
+            self._map = {**self._fixed, **_read(self._file)}
+        except SettingsError as error:
+            _log.warning("voice_map_kept", reason=str(error))
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _read(file: Path) -> dict[str, str]:
+    try:
+        return _folded(msgspec.yaml.decode(file.read_bytes(), type=dict[str, str]))
+    except (msgspec.MsgspecError, OSError) as error:
+        raise SettingsError(f"speech.voice_map_file '{file}': {' '.join(str(error).split())}") from error
+
+
+def _folded(names: Mapping[str, str]) -> dict[str, str]:
+    return {name.casefold(): voice for name, voice in names.items()}

@@ -1,0 +1,55 @@
+"""Text as the library may have it: harmless characters, and short pieces so that every call takes turns with others."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+# About 30 s of speech, 1.3 MB and 30 ms of the library's time; 400 of the slowest characters make 9 minutes.
+PIECE_CHARACTERS = 400
+
+# NUL would end the text, U+0001 starts one of the library's inline commands, a lone surrogate is no UTF-8.
+_UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_TAG = re.compile(r"<[^>]*>")
+# Where a text may be cut, best first, and whether the library pauses there.
+_CUTS = (
+    (re.compile(r"[.!?…]['\"”’)\]]*\s+|[。！？]+|\n\s*"), True),  # noqa: RUF001 - other scripts' full stops
+    (re.compile(r"[,;:]\s+|[，；：、]"), True),  # noqa: RUF001 - other scripts' commas
+    (re.compile(r"\s+"), False),
+)
+
+
+class Piece(NamedTuple):
+    """A stretch of the text: where it starts, and whether a pause belongs after it."""
+
+    text: str
+    offset: int
+    end_pause: bool
+
+
+def speakable(text: str) -> str:
+    """Return the text with a space in place of each character that the library must not see."""
+    return _UNSPEAKABLE.sub(" ", text)
+
+
+def without_tags(text: str) -> str:
+    """Return marked-up text with spaces in place of the tags, every other character where it was."""
+    return _TAG.sub(lambda tag: " " * len(tag[0]), text)
+
+
+def cut(text: str, limit: int = PIECE_CHARACTERS) -> Iterator[Piece]:
+    """Yield pieces of at most `limit` characters that together are the text, cut after sentences where possible."""
+    start = 0
+    while len(text) - start > limit:
+        end, pause = _cut_before(text, start, start + limit)
+        yield Piece(text[start:end], start, pause)
+        start = end
+    if start < len(text):
+        yield Piece(text[start:], start, end_pause=False)
+
+
+def _cut_before(text: str, start: int, limit: int) -> tuple[int, bool]:
+    for pattern, pause in _CUTS:
+        ends = [match.end() for match in pattern.finditer(text, start, limit)]
+        if ends:
+            return ends[-1], pause
+    return limit, False

@@ -1,0 +1,43 @@
+import json
+from importlib.metadata import version
+from types import ModuleType
+
+import pytest
+
+import yapit
+from conftest import Python
+
+# What a plugin's author can import. A name that goes breaks plugins; a name that comes is promised for good.
+PUBLIC = """
+    Adapter AudioChunk BackendError CapacityError Classification Classifier ClassifyRequest Context DeadlineError
+    EmbedRequest Embedder Embedding GenerateRequest InvalidInputError LoadError Model ProvisionRequest ProvisionState
+    Provisioner RateLimitError RemoteError RerankRequest Reranker Score Segment SettingsError SynthesizeRequest
+    Synthesizer TextChunk TextGenerator TranscribeRequest Transcriber Usage Voice Word YapitError hookimpl read_models
+""".split()  # noqa: SIM905 - as a list of strings it would fill a page
+
+
+def test_the_names_are_these_and_no_others():
+    assert sorted(yapit.__all__) == sorted(PUBLIC)
+    assert len(yapit.__all__) == len(set(yapit.__all__))
+
+
+def test_nothing_else_looks_public():
+    seen = {name for name, value in vars(yapit).items() if not (name.startswith("_") or isinstance(value, ModuleType))}
+    assert seen == set(PUBLIC)
+
+
+@pytest.mark.parametrize("name", yapit.__all__)
+def test_every_name_says_what_it_is(name: str):
+    documented = getattr(yapit, name).__doc__
+    assert documented
+    assert documented.strip()
+
+
+def test_the_version_is_the_distribution_s():
+    assert version("yapit") == yapit.__version__
+
+
+def test_importing_is_light(python: Python):
+    heavy = ("litestar", "numpy", "stevedore", "click", "structlog", "av", "uvicorn", "rich")
+    program = f"import json, sys, yapit; print(json.dumps([name for name in {heavy} if name in sys.modules]))"
+    assert json.loads(python(program).stdout) == []

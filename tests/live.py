@@ -1,0 +1,80 @@
+"""A real server for tests: the installed command, on a free port, ended by its own id."""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+YAPIT = str(Path(sys.executable).with_name("yapit"))
+# Echo models with scripted trouble; `espeak` comes from its plugin.
+MODELS = """
+models:
+  - {id: org/echo, backend: echo, tasks: [synthesize], aliases: [slashed], voices: [{id: low}, {id: high}]}
+  - {id: slow, backend: echo, tasks: [synthesize], options: {delay_s: 0.05, seconds: 120, max_concurrency: 1}}
+  - {id: stuck, backend: echo, tasks: [synthesize], options: {delay_s: 60, max_concurrency: 1}}
+  - {id: failing, backend: echo, tasks: [synthesize], options: {fail: true, seconds: 3}}
+  - {id: second, backend: echo, tasks: [synthesize], options: {seconds: 1}}
+  - {id: unserved, backend: nobody, tasks: [synthesize]}
+  - {id: deaf, backend: echo, tasks: [embed]}
+"""
+
+
+@dataclass
+class Server:
+    """A running server and what it has logged so far."""
+
+    url: str
+    process: subprocess.Popen[str]
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def events(self) -> list[str]:
+        """The names of the logged events."""
+        return [str(line.get("event")) for line in self.lines]
+
+
+@contextmanager
+def serve(folder: Path, **environ: str) -> Iterator[Server]:
+    """Run `yapit serve` in `folder` and yield it once it says where it listens; then end it and wait."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("YAPIT_")}
+    process = subprocess.Popen(
+        [YAPIT, "serve", "--port", "0"],
+        cwd=folder,
+        env={**clean, "YAPIT_LOG_FORMAT": "json", **environ},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server, urls = Server("", process), queue.Queue[str]()
+    reader = threading.Thread(target=_read, args=(server, urls), daemon=True)
+    reader.start()
+    try:
+        server.url = urls.get(timeout=30)
+        if not server.url:
+            raise RuntimeError(f"the server did not start: {server.lines}")
+        yield server
+    finally:
+        process.terminate()
+        process.wait(20)
+        reader.join(10)
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+def _read(server: Server, urls: "queue.Queue[str]") -> None:
+    stderr = server.process.stderr
+    for line in stderr or ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = {"event": "unparsed", "line": line}
+        server.lines.append(entry)
+        if entry.get("event") == "serving":
+            urls.put(entry["url"])
+    urls.put("")
