@@ -1,12 +1,12 @@
 """What a speech request costs beside the bare framework.
 
 An echo request of 1 s of pcm through yapit, against the same bytes sent by a bare Litestar handler on the same uvicorn:
-sequential, and with 64 keep-alive clients. Rounds alternate between the two servers; the best of each counts.
+in one piece (`"stream": false` against `Response`) and streamed (against `Stream`), sequential and with 64 keep-alive
+clients. Rounds alternate between the two servers; the best of each counts.
 """
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,24 +17,33 @@ from pathlib import Path
 BARE = """
 import uvicorn, sys
 from litestar import Litestar, Response, Request, post
+from litestar.response import Stream
 BODY = bytes(48_000)
-@post("/v1/audio/speech", status_code=200)
-async def speech(request: Request) -> Response[bytes]:
-    await request.body()
+@post("/whole", status_code=200)
+async def whole(request: Request) -> Response[bytes]:
+    await request.json()
     return Response(BODY, media_type="audio/pcm")
-uvicorn.run(Litestar([speech], openapi_config=None), port=int(sys.argv[1]), log_level="warning", access_log=False)
+async def chunks():
+    yield BODY
+@post("/stream", status_code=200)
+async def stream(request: Request) -> Stream:
+    await request.json()
+    return Stream(chunks(), media_type="audio/pcm")
+app = Litestar([whole, stream], openapi_config=None)
+uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False)
 """
 MODELS = "models: [{id: second, backend: echo, tasks: [synthesize], sample_rate: 24000, options: {seconds: 1}}]"
-BODY = json.dumps({"model": "second", "input": "One second.", "voice": "low", "response_format": "pcm"}).encode()
+SPEECH = {"model": "second", "input": "One second.", "voice": "low", "response_format": "pcm"}
 AUDIO_BYTES = 48_000
 LIMIT = 1.5
 ROUNDS = 7
 
 
-def request() -> bytes:
+def request(path: str, *, stream: bool) -> bytes:
     """Return the request as it goes over the wire."""
-    head = "POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+    body = json.dumps({**SPEECH, "stream": stream}).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 async def call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes) -> int:
@@ -55,19 +64,18 @@ async def call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, messa
     return total
 
 
-async def client(port: int, count: int) -> None:
+async def client(port: int, message: bytes, count: int) -> None:
     """Make `count` requests over one connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-    message = request()
     for _ in range(count):
         assert await call(reader, writer, message) == AUDIO_BYTES
     writer.close()
 
 
-async def measure(port: int, clients: int, count: int) -> float:
+async def measure(port: int, message: bytes, clients: int, count: int) -> float:
     """Return the seconds per request."""
     started = time.perf_counter()
-    await asyncio.gather(*(client(port, count // clients) for _ in range(clients)))
+    await asyncio.gather(*(client(port, message, count // clients) for _ in range(clients)))
     return (time.perf_counter() - started) / count
 
 
@@ -86,17 +94,18 @@ async def ready(port: int) -> None:
 
 async def compare(bare: int, ours: int) -> None:
     """Print the table."""
+    print(f"{'answer':>9} {'clients':>8} {'bare ms':>9} {'yapit ms':>9} {'ratio':>6}   limit {LIMIT}")
     for port in (bare, ours):
         await ready(port)
-        await measure(port, 1, 200)
-    print(f"{'clients':>8} {'bare ms':>9} {'yapit ms':>9} {'ratio':>6}   limit {LIMIT}")
-    for clients, count in ((1, 400), (64, 1920)):
-        times: dict[int, list[float]] = {bare: [], ours: []}
-        for _ in range(ROUNDS):
-            for port, found in times.items():
-                found.append(await measure(port, clients, count))
-        base, cost = min(times[bare]) * 1000, min(times[ours]) * 1000
-        print(f"{clients:>8} {base:>9.3f} {cost:>9.3f} {cost / base:>6.2f}")
+    for answer, stream in (("/whole", False), ("/stream", True)):
+        messages = {bare: request(answer, stream=stream), ours: request("/v1/audio/speech", stream=stream)}
+        for clients, count in ((1, 400), (64, 1920)):
+            times: dict[int, list[float]] = {bare: [], ours: []}
+            for _ in range(ROUNDS):
+                for port, found in times.items():
+                    found.append(await measure(port, messages[port], clients, count))
+            base, cost = min(times[bare]) * 1000, min(times[ours]) * 1000
+            print(f"{answer[1:]:>9} {clients:>8} {base:>9.3f} {cost:>9.3f} {cost / base:>6.2f}")
 
 
 def main() -> None:
@@ -104,11 +113,11 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     (folder / "models.yaml").write_text(MODELS)
     bare, ours = 18_431, 18_432
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    null = subprocess.DEVNULL
     yapit = [str(Path(sys.executable).with_name("yapit")), "serve", "--port", str(ours)]
     servers = [
-        subprocess.Popen([sys.executable, "-c", BARE, str(bare)], **quiet),
-        subprocess.Popen(yapit, cwd=folder, env=os.environ, **quiet),
+        subprocess.Popen([sys.executable, "-c", BARE, str(bare)], stdout=null, stderr=null),
+        subprocess.Popen(yapit, cwd=folder, stdout=null, stderr=null),
     ]
     try:
         asyncio.run(compare(bare, ours))

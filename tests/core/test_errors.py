@@ -33,7 +33,7 @@ OVER_HTTP = {
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES.keys() | OVER_HTTP.keys()))
-def test_what_a_client_gets(name: str):
+def test_what_a_client_gets(name: str) -> None:
     error = CLASSES[name]("no")
     assert (error.status, error.type, error.code) == OVER_HTTP[name]
 
@@ -52,19 +52,19 @@ def drawn() -> dict[str, tuple[str, int | None]]:
     return found
 
 
-def test_the_drawn_tree_is_the_real_one():
+def test_the_drawn_tree_is_the_real_one() -> None:
     assert {name: parent for name, (parent, _) in drawn().items()} == {
         name: kind.__bases__[0].__name__ for name, kind in CLASSES.items()
     }
 
 
-def test_the_drawn_statuses_are_the_real_ones():
+def test_the_drawn_statuses_are_the_real_ones() -> None:
     statuses = {name: status for name, (_, status) in drawn().items() if status is not None}
     assert statuses == {name: CLASSES[name].status for name in statuses}
     assert CLASSES.keys() - statuses.keys() == {"AccessError", "StartupError", "PluginError", "SettingsError"}
 
 
-def test_an_error_carries_what_the_envelope_needs():
+def test_an_error_carries_what_the_envelope_needs() -> None:
     error = RateLimitError("Too many.", param="input", code="queue_full", retry_after_s=2.5)
     assert (str(error), error.message, error.param, error.code, error.retry_after_s) == (
         "Too many.",
@@ -76,7 +76,7 @@ def test_an_error_carries_what_the_envelope_needs():
     assert RateLimitError("again").code == "rate_limit_exceeded", "one error's code must not stay with its class"
 
 
-def test_a_failed_load_is_the_backend_s_failure():
+def test_a_failed_load_is_the_backend_s_failure() -> None:
     with pytest.raises(BackendError, match="gone"):
         raise LoadError("gone")
 
@@ -95,9 +95,9 @@ MANY = [f"model-{number}" for number in range(20)]
         ("zzz", MANY, f"Known: {', '.join(MANY[:12])} and 8 more."),
     ],
 )
-def test_did_you_mean(wrong: str, known: list[str], sentence: str):
+def test_did_you_mean(wrong: str, known: list[str], sentence: str) -> None:
     assert did_you_mean(wrong, known) == sentence
 
 
-def test_did_you_mean_names_three_at_most():
+def test_did_you_mean_names_three_at_most() -> None:
     assert did_you_mean("model-1", MANY).count("'") == 6

@@ -44,7 +44,7 @@ EXAMPLES: list[msgspec.Struct] = [
 ]
 
 
-def test_every_task_has_an_example():
+def test_every_task_has_an_example() -> None:
     wanted = {kind for task in TASKS.values() for kind in (task.request, task.chunk)}
     assert wanted == {type(example) for example in EXAMPLES}
 
@@ -58,25 +58,25 @@ def named(example: msgspec.Struct) -> str:
     [pytest.param(x, marks=UNDECODABLE) if isinstance(x, ClassifyRequest) else x for x in EXAMPLES],
     ids=named,
 )
-def test_data_crosses_a_process_boundary_unchanged(example: msgspec.Struct):
+def test_data_crosses_a_process_boundary_unchanged(example: msgspec.Struct) -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(example), type=type(example)) == example
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=named)
-def test_data_is_frozen(example: msgspec.Struct):
+def test_data_is_frozen(example: msgspec.Struct) -> None:
     name = example.__struct_fields__[-1]
     with pytest.raises(AttributeError):
         setattr(example, name, getattr(example, name))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=named)
-def test_data_takes_names_only(example: msgspec.Struct):
+def test_data_takes_names_only(example: msgspec.Struct) -> None:
     positional: Any = type(example)
     with pytest.raises(TypeError):
         positional("text")
 
 
-def test_the_options_of_two_requests_are_apart():
+def test_the_options_of_two_requests_are_apart() -> None:
     SynthesizeRequest(text="a").options["pitch"] = 2
     assert SynthesizeRequest(text="b").options == {}
 
@@ -93,7 +93,7 @@ def test_the_options_of_two_requests_are_apart():
     ],
     ids=["floats", "clipped", "double", "column", "int16 as it is", "nothing"],
 )
-def test_a_chunk_from_samples(samples: Any, wanted: list[int]):
+def test_a_chunk_from_samples(samples: Any, wanted: list[int]) -> None:
     chunk = AudioChunk.from_samples(samples, 22_050, words=(WORD,))
     assert np.frombuffer(chunk.pcm, "<i2").tolist() == wanted
     assert (chunk.sample_rate, chunk.words) == (22_050, (WORD,))

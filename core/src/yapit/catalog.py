@@ -127,7 +127,7 @@ class Catalog:
 
     Args:
         models: entries with unique ids.
-        aliases: further names, each for an id.
+        aliases: further names, each for an id or for an alias that a model has.
         duplicates: lines for people about entries that another one of the same id displaced.
     """
 
@@ -135,8 +135,9 @@ class Catalog:
         self, models: Iterable[Model], aliases: Mapping[str, str] | None = None, duplicates: tuple[str, ...] = ()
     ) -> None:
         self._models = {model.id: model for model in models}
-        self._aliases = {alias: model.id for model in self._models.values() for alias in model.aliases}
-        self._aliases.update(aliases or {})
+        own = {alias: model.id for model in self._models.values() for alias in model.aliases}
+        names = own | {name: name for name in self._models}
+        self._aliases = own | {alias: names.get(target, target) for alias, target in (aliases or {}).items()}
         self.duplicates = duplicates
         for alias, target in self._aliases.items():
             if target not in self._models:
@@ -268,16 +269,20 @@ def _today(entry: Entry, where: str) -> Entry:
     options = {key: new.pop(key) for key in _OPTION_KEYS if key in new}
     if options:
         new["options"] = {**options, **new.get("options", {})}
+    for key in new:
+        if key not in Model.__struct_fields__:
+            raise SettingsError(f"{where}: unknown key '{key}'. {did_you_mean(key, [*Model.__struct_fields__])}")
     return new
 
 
 def _apply_handler(entry: Entry, handler: str, where: str) -> None:
-    known = HANDLERS.get(handler.rpartition(".")[2])
+    name = handler.rpartition(".")[2]
+    known = HANDLERS.get(name)
     if known is not None:
         entry.setdefault("backend", known.backend)
         entry.setdefault("tasks", [known.task])
     elif "." in handler:
-        raise SettingsError(f"{where}.handler: '{handler}' is unknown. {did_you_mean(handler, [*HANDLERS])}")
+        raise SettingsError(f"{where}.handler: '{handler}' is unknown. {did_you_mean(name, [*HANDLERS])}")
     else:
         entry.setdefault("backend", handler)
 

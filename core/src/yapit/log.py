@@ -45,10 +45,12 @@ def configure(settings: LogSettings) -> None:
             ],
         )
     )
+    # Other libraries' debug lines may hold what people said or their keys; the handler drops those of a library that
+    # has set its own logger's level.
+    handler.setLevel(max(level, logging.INFO))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Other libraries' debug lines may hold what people said or their keys.
-    root.setLevel(max(level, logging.INFO))
+    root.setLevel(handler.level)
 
 
 def _logger_name(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -95,9 +95,14 @@ class Plugins:
         return sorted([*working, *self.failed.values()], key=lambda plugin: plugin.name)
 
     def models(self) -> dict[str, list[Model]]:
-        """Return the models of each plugin; asked once. A plugin whose answer raises is failed and taken out."""
+        """Return the models of each plugin; asked once. A plugin that raises or answers wrongly is taken out."""
         if self._models is None:
-            self._models = dict(self.each("register_models"))
+            self._models = {}
+            for name, answer in self.each("register_models"):
+                if isinstance(answer, list) and all(isinstance(model, Model) for model in answer):
+                    self._models[name] = answer
+                else:
+                    self._take_out(name, PluginError("register_models must return a list of models"))
         return self._models
 
     def each(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
@@ -107,9 +112,8 @@ class Plugins:
             try:
                 accepted = {key: arguments[key] for key in implementation.argnames}
                 yield name, implementation.function(**accepted)
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the others must go on
-                self._manager.unregister(name=name)
-                self._fail(name, error)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever one raises, the others must go on
+                self._take_out(name, error)
 
     def adapter(self, task: Task, model: Model, context: Context, target: str = "local") -> Adapter:
         """Load `model` for `task` and return its adapter. Blocks; call it where the model shall run.
@@ -126,7 +130,7 @@ class Plugins:
             raise LoadError(f"The model '{model.id}' cannot be loaded: {error}") from error
         except YapitError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             message = f"The model '{model.id}' cannot be loaded ({type(error).__name__}); the server's log says more."
             raise LoadError(message) from error
         if adapter is None:
@@ -162,7 +166,7 @@ class Plugins:
                 GROUP,
                 [name],
                 on_load_failure_callback=lambda _manager, _entry, error: failures.append(error),
-                warn_on_missing_entrypoint=False,
+                on_missing_entrypoints_callback=None,
             )
             if failures:
                 self._fail(name, failures[0])
@@ -170,6 +174,10 @@ class Plugins:
             self.register(name, manager[name].plugin)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an import may also assert or exit
             self._fail(name, error)
+
+    def _take_out(self, name: str, error: BaseException) -> None:
+        self._manager.unregister(name=name)
+        self._fail(name, error)
 
     def _fail(self, name: str, error: BaseException) -> None:
         line = " ".join(str(error).split())

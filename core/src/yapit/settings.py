@@ -1,5 +1,6 @@
 """The settings: defaults < `yapit.yaml` < `YAPIT_*` environment < flags, decoded once into frozen structs."""
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,6 @@ from yapit.errors import SettingsError, did_you_mean
 
 FILE = "yapit.yaml"
 PREFIX = "YAPIT_"
-_LOOPBACK = ("127.", "localhost", "::1")
 _OPENAI_SPEECH_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 # Further names of settings, weaker than the YAPIT_ ones: short forms, and what existing deployments set.
 _OTHER_NAMES = {
@@ -28,8 +28,8 @@ _OTHER_NAMES = {
     "VOICE_MAP_FILE": "speech.voice_map_file",
     "DEVICE": "device",
 }
-# Kubernetes sets these in every pod beside a Service called yapit; they are nobody's settings.
-_SERVICE_LINK = re.compile(r"YAPIT_SERVICE_(HOST|PORT\w*)|YAPIT_PORT_\d+_\w+")
+# Kubernetes sets these in every pod beside a Service called yapit or yapit-web; they are nobody's settings.
+_SERVICE_LINK = re.compile(r"YAPIT_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_\w+)")
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -55,11 +55,18 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def require_key(self) -> None:
         """Raise `SettingsError` if the server would listen to the network and let anybody in."""
-        if not (self.host.startswith(_LOOPBACK) or self.api_keys or self.allow_open):
+        if not (_is_loopback(self.host) or self.api_keys or self.allow_open):
             raise SettingsError(
                 f"server.host '{self.host}' is reachable from the network: set server.api_keys (YAPIT_API_KEYS), "
                 "or server.allow_open if something in front of yapit asks for keys"
             )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class SpeechSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -195,7 +202,8 @@ def catalog(settings: Settings, plugin_models: Mapping[str, list[Model]], folder
 
 def _openai_aliases(settings: Settings, models: list[Model]) -> dict[str, str]:
     wanted = settings.speech.default_model
-    served = [model for model in models if not settings.models or model.id in settings.models]
+    named = {settings.aliases.get(name, name) for name in settings.models}
+    served = [model for model in models if not named or named & {model.id, *model.aliases}]
     # echo only hums: it is the default when nothing else speaks.
     speaking = sorted((m for m in served if "synthesize" in m.tasks), key=lambda model: model.backend == "echo")
     target = wanted or (speaking[0].id if speaking else None)
@@ -244,13 +252,9 @@ def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
         text = environ.get(name)
         if text and not text.startswith("tcp://"):
             yield name, path, text
-    for name in environ:
-        if (
-            name.startswith(PREFIX)
-            and name not in known
-            and name != f"{PREFIX}CONFIG"
-            and not _SERVICE_LINK.match(name)
-        ):
+    for name, text in environ.items():
+        ours = name.startswith(PREFIX) and not (_SERVICE_LINK.fullmatch(name) or text.startswith("tcp://"))
+        if ours and name not in known and name != f"{PREFIX}CONFIG":
             raise SettingsError(
                 f"{name} sets nothing. {did_you_mean(name, [n for n in known if n.startswith(PREFIX)])}"
             )

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from yapit import text
@@ -102,15 +103,15 @@ class Speech:
 
     async def complete(self) -> Part:
         """Return the whole response, with exact sizes in its header where the format has them."""
-        pcm, words = bytearray(), list[Word]()
+        pcm, words = list[bytes](), list[Word]()
         async with aclosing(self._pcm()) as stream:
             async for part in stream:
-                pcm += part.audio
+                pcm.append(part.audio)
                 words += part.words
-        audio = await asyncio.to_thread(encode, bytes(pcm), self._utterance.format, self._sample_rate)
+        audio = await self._off_loop(encode, b"".join(pcm), self._utterance.format, self._sample_rate)
         return Part(audio, tuple(words))
 
-    async def _off_loop(self, function: Callable[..., bytes], *arguments: bytes) -> bytes:
+    async def _off_loop(self, function: Callable[..., bytes], *arguments: Any) -> bytes:
         if self._utterance.format in _INLINE:
             return function(*arguments)
         # Waited for even when cancelled: the codec must not be freed while its thread is inside it.
@@ -184,6 +185,7 @@ class _Track:
         self._offset = 0
         self._samples = 0
         self._native = False
+        self._last: Word | None = None
         self.word_source: WordSource = "native"
 
     def begin(self, piece: str, offset: int, *, last: bool) -> None:
@@ -200,10 +202,19 @@ class _Track:
         if not (self._wanted and chunk.words):
             return Part(audio)
         self._native = True
-        return Part(audio, tuple(self._placed(word) for word in chunk.words))
+        # The last word waits: where its piece ends is known at the end of the piece.
+        known = [] if self._last is None else [self._last]
+        known += [self._placed(word) for word in chunk.words]
+        self._last = known.pop()
+        return Part(audio, tuple(known))
 
     def end(self) -> tuple[Word, ...]:
-        """Return the words of the piece if they are wanted and its model did not say them."""
+        """Return the last word of the piece, or all, estimated, if they are wanted and its model did not say them."""
+        if self._last is not None:
+            word, self._last = self._last, None
+            # Models count the silence after a word as its own; some of it has been cut.
+            end_s = round(min(word.end_s, self._joiner.joined_s / self._factor), 3)
+            return (msgspec.structs.replace(word, start_s=min(word.start_s, end_s), end_s=end_s),)
         if not self._wanted or self._native:
             return ()
         self.word_source = "estimated"

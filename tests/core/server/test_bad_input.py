@@ -102,7 +102,7 @@ def test_odd_but_fair_input_is_spoken(client: httpx.Client, change: dict[str, An
 
 
 @pytest.mark.parametrize(
-    "espeak_input", ["😀" * 4000, "\u0000\u0001\u0002", "…", "a" * 4096, "\u202eשלום", "[[h@'loU]]"]
+    "espeak_input", ["😀" * 4000, "\u0000\u0001\u0002", "…", "a" * 4096, "\u202e\u05e9\u05dc\u05d5\u05dd", "[[h@'loU]]"]
 )
 def test_odd_input_does_not_trouble_a_real_voice(client: httpx.Client, espeak_input: str) -> None:
     answer = client.post(SPEECH, json={"model": "espeak", "input": espeak_input, "response_format": "wav"})

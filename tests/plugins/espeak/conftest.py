@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,8 +17,15 @@ Speak = Callable[..., list[AudioChunk]]
 
 
 @pytest.fixture(scope="session")
-def model() -> Model:
+def shipped_model() -> Model:
     return register_models()[0]
+
+
+@pytest.fixture(scope="session")
+def model(shipped_model: Model) -> Model:
+    """The shipped model where SSML is allowed."""
+    options = {**shipped_model.options, "allow_ssml": True}
+    return msgspec.structs.replace(shipped_model, options=options)
 
 
 @pytest.fixture

@@ -146,6 +146,14 @@ def test_markup_left_open_does_not_change_the_next_call(markup: str, samples: Sa
     assert np.array_equal(samples("Hello, you", voice=EXACT), before)
 
 
+def test_markup_is_refused_unless_the_entry_allows_it(shipped_model: Model) -> None:
+    adapter = EspeakSynthesizer(shipped_model)
+    for options in ({"ssml": True}, {"ssml": True, "allow_ssml": True}):
+        with pytest.raises(InvalidInputError) as caught:
+            list(adapter.synthesize(SynthesizeRequest(text="<speak>Hi</speak>", options=options)))
+        assert caught.value.param == "ssml"
+
+
 def test_markup_is_read_only_when_asked_for(samples: Samples) -> None:
     text = "<speak>Hello <break time='2000ms'/> world</speak>"
     plain, marked = samples("Hello world"), samples(text, options={"ssml": True})

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yapit_plugin_espeak.pieces import Piece, cut, speakable, without_tags
+from yapit_plugin_espeak.pieces import Piece, cut, speakable, speakable_markup, without_tags
 
 LETTERS = st.text(alphabet="ab .,!?\n。、\"'", max_size=120)
 
@@ -47,6 +47,31 @@ def test_what_the_library_must_not_see_becomes_a_space() -> None:
 def test_every_text_can_be_encoded_and_keeps_its_length(text: str) -> None:
     assert len(speakable(text)) == len(text)
     speakable(text).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("A.B.C.D.E.F.G.H.I.J.", "A B C D E F G H I J "),
+        ("_.я._.я" * 5, "_ я _ я" * 5),
+        ("s'" * 9, "s " * 9),
+        ("a((((((((((((." * 9, "a(((((((((((( " * 9),
+        (",-x", ", x"),
+        ("-x", " x"),
+    ],
+)
+def test_what_crashes_the_library_is_taken_apart(text: str, safe: str) -> None:
+    assert speakable(text) == safe
+
+
+@pytest.mark.parametrize("text", ["U.S.A. e.g. i.e.", "rock 'n' roll's", "well-known (-5) a - b", "Well. . . Hm...."])
+def test_what_is_harmless_stays(text: str) -> None:
+    assert speakable(text) == text
+
+
+def test_markup_is_made_speakable_between_its_tags() -> None:
+    text = "<!-- ,-x --><say-as interpret-as='-x'>,-x\0</say-as>"
+    assert speakable_markup(text) == "<!-- ,-x --><say-as interpret-as='-x'>, x </say-as>"
 
 
 def test_tags_become_spaces() -> None:

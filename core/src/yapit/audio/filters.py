@@ -31,6 +31,9 @@ def from_frame(frame: "AudioFrame") -> bytes:
     return bytes(memoryview(frame.planes[0])[: frame.samples * SAMPLE_BYTES])
 
 
+_WINDOW_S = 0.5  # of silence behind the end: more than atempo's windows hold, at any speed
+
+
 class Resampler:
     """Changes the sample rate of a stream of PCM; equal rates pass the very same bytes through.
 
@@ -76,6 +79,9 @@ def _converter(sample_rate: int) -> "AudioResampler":
 class Tempo:
     """Speaks a stream of PCM faster or slower at the same pitch; speed 1.0 passes the very same bytes through.
 
+    The whole output has `round(samples / speed)` samples: the filter swallows its last window, so silence is put behind
+    the sound and cut off again.
+
     Args:
         sample_rate: Hz, in and out.
         speed: 0.25 to 4; the output lasts `1 / speed` times as long.
@@ -88,7 +94,10 @@ class Tempo:
         if not SLOWEST <= speed <= FASTEST:
             raise InvalidInputError(f"speed must be between {SLOWEST} and {FASTEST:g}", param="speed")
         self._sample_rate = sample_rate
+        self._speed = speed
         self._taken = 0  # samples
+        self._given = 0  # samples
+        self._due: int | None = None  # samples, known at the end
         self._graph = None if speed == 1 else _tempo_graph(sample_rate, speed)
 
     def process(self, pcm: bytes) -> bytes:
@@ -98,15 +107,24 @@ class Tempo:
         frame = to_frame(pcm, self._sample_rate, self._taken)
         self._taken += frame.samples
         self._graph.push(frame)
-        return _pull(self._graph)
+        return self._cut(_pull(self._graph))
 
     def finish(self) -> bytes:
         """Return the samples still inside; the filter is used up."""
-        graph, self._graph = self._graph, None
-        if graph is None or not self._taken:
+        if self._graph is None or not self._taken:
             return b""
+        self._due = round(self._taken / self._speed)
+        rest = self.process(bytes(round(_WINDOW_S * self._sample_rate) * SAMPLE_BYTES))
+        graph, self._graph = self._graph, None
         graph.push(None)
-        return _pull(graph)
+        return rest + self._cut(_pull(graph))
+
+    def _cut(self, pcm: bytes) -> bytes:
+        """Count what is given, and give no more than is due once that is known."""
+        if self._due is not None:
+            pcm = pcm[: max(0, self._due - self._given) * SAMPLE_BYTES]
+        self._given += len(pcm) // SAMPLE_BYTES
+        return pcm
 
 
 def _tempo_graph(sample_rate: int, speed: float) -> "Graph":

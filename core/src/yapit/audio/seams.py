@@ -69,6 +69,11 @@ class Joiner:
         start = self._joined - len(self._end) // SAMPLE_BYTES if self._seam_open else self._start
         return (start - self._piece.lead_cut) / self._sample_rate
 
+    @property
+    def joined_s(self) -> float:
+        """Seconds joined so far, with what is held back for the next fade."""
+        return self._joined / self._sample_rate
+
     def begin(self, *, last: bool = False) -> None:
         """Say that the next PCM belongs to a new piece; nothing of the `last` one is held back for a fade."""
         self._end_piece()

@@ -61,6 +61,7 @@ class Engine:
         """
         resident = await self._resident(task, model)
         async with resident.loading.result():
+            self._check_open()
             resident.running += 1
             try:
                 chunks = self._executor.stream(task, model, request)
@@ -112,8 +113,11 @@ class Engine:
             resident.loading.add_done_callback(lambda load: load.cancelled() or load.exception())
             self._residents[key] = resident
         if not resident.loading.done():
-            # Shielded: a client that leaves must not stop the load that others wait for.
-            await asyncio.shield(resident.loading)
+            # Waited for and not awaited: a client that leaves must not stop the load that others wait for.
+            await asyncio.wait([resident.loading])
+        if resident.loading.cancelled():
+            self._check_open()
+        resident.loading.result()
         return resident
 
     async def _load(self, task: Task, model: Model) -> asyncio.Semaphore:
@@ -128,9 +132,12 @@ class Engine:
         _log.info("model_loaded", task=task.name, model=model.id, max_concurrency=slots)
         return asyncio.Semaphore(slots)
 
-    def _check(self, task: Task, model: Model) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise CapacityError("The server is shutting down.", retry_after_s=1)
+
+    def _check(self, task: Task, model: Model) -> None:
+        self._check_open()
         if task.name not in model.tasks:
             does = ", ".join(model.tasks)
             message = f"The model '{model.id}' does not {task.name}; it does: {does}."

@@ -53,7 +53,7 @@ def executor(name: str, plugins: Plugins, context: Context) -> Executor:
     from stevedore.exception import NoMatches
 
     try:
-        kind: Any = DriverManager(GROUP, name, warn_on_missing_entrypoint=False).driver
+        kind: Any = DriverManager(GROUP, name).driver
     except NoMatches as error:
         known = sorted(entry.name for entry in entry_points(group=GROUP))
         raise SettingsError(f"executor '{name}' is not installed. {did_you_mean(name, known)}") from error

@@ -6,7 +6,7 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
@@ -39,12 +39,14 @@ class ThreadExecutor(Executor):
 
     async def load(self, task: Task, model: Model) -> int:
         """Call the plugin's factory on the thread that will also run and close the adapter."""
-        loop = asyncio.get_running_loop()
         name = f"{task.name}-{model.id}"
         home = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        loading = home.submit(self.plugins.adapter, task, model, self.context)
         try:
-            adapter = await loop.run_in_executor(home, self.plugins.adapter, task, model, self.context)
+            adapter = await asyncio.wrap_future(loading)
         except BaseException:
+            # A load that is cancelled runs to its end all the same, and nobody else will close what it loaded.
+            home.submit(_discard, loading, task, model)
             home.shutdown(wait=False)
             raise
         slots = max(1, adapter.max_concurrency)
@@ -66,7 +68,7 @@ class ThreadExecutor(Executor):
                     yield chunk
         except YapitError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             _log.exception("adapter_failed", task=task.name, model=model.id)
             message = f"The model '{model.id}' failed ({type(error).__name__}); the server's log says more."
             raise BackendError(message) from error
@@ -77,12 +79,22 @@ class ThreadExecutor(Executor):
         if loaded is None:
             return
         try:
-            await asyncio.get_running_loop().run_in_executor(loaded.home, loaded.adapter.close)
-        except Exception:  # noqa: BLE001 - an adapter may raise anything; it is gone either way
-            _log.exception("adapter_close_failed", task=task.name, model=model.id)
+            await asyncio.get_running_loop().run_in_executor(loaded.home, _close, loaded.adapter, task, model)
         finally:
             loaded.home.shutdown(wait=False)
             loaded.calls.shutdown(wait=False)
+
+
+def _close(adapter: Adapter, task: Task, model: Model) -> None:
+    try:
+        adapter.close()
+    except Exception:  # noqa: BLE001 - an adapter may raise anything; it is gone either way
+        _log.exception("adapter_close_failed", task=task.name, model=model.id)
+
+
+def _discard(loading: Future[Adapter], task: Task, model: Model) -> None:
+    if not loading.cancelled() and loading.exception() is None:
+        _close(loading.result(), task, model)
 
 
 def _check(chunk: object, task: Task, model: Model) -> None:
@@ -109,6 +121,7 @@ class _Pump:
         self._asleep = False
         self._closed = False
         self._foreign: AsyncIterator[Chunk] | None = None
+        self._error: BaseException | None = None
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """Yield what the adapter yields; when closed, wait until the adapter's iterator is closed too."""
@@ -128,10 +141,16 @@ class _Pump:
             self._closed = True
             self._room.release()
             await _settle(done)
-        done.result()
+        if self._error is not None:
+            raise self._error
         if self._foreign is not None:
-            async for chunk in self._foreign:
-                yield chunk
+            try:
+                async for chunk in self._foreign:
+                    yield chunk
+            finally:
+                close = getattr(self._foreign, "aclose", None)
+                if close is not None:
+                    await close()
 
     async def _sleep(self, done: asyncio.Future[None]) -> None:
         with self._lock:
@@ -142,9 +161,17 @@ class _Pump:
         await self._wake.wait()
 
     def _run(self) -> None:
-        """Run on the pool thread: the adapter's iterator from its first step to its last."""
-        if self._closed:
-            return
+        """Run on the pool thread; keep the error: no future takes a `StopIteration`, and `SystemExit` ends the loop."""
+        try:
+            if not self._closed:
+                self._drive()
+        except BaseException as error:  # noqa: BLE001 - the reader raises it again
+            self._error = error
+            if self._closed:
+                _log.exception("adapter_failed_to_let_go")
+
+    def _drive(self) -> None:
+        """Take the adapter's iterator from its first step to its last."""
         iterator: Iterator[Chunk] | AsyncIterator[Chunk] = self._method(self._request)
         if isinstance(iterator, AsyncIterator):
             self._foreign = iterator

@@ -3,6 +3,7 @@
 from typing import Any
 
 from litestar import Request, get
+from litestar.params import FromPath, FromQuery
 from msgspec import Struct
 
 from yapit.catalog import Model
@@ -61,14 +62,14 @@ class VoiceNames(Struct, frozen=True, kw_only=True):
 
 
 @get(["/v1/models", "/models"], sync_to_thread=False, tags=["models"])
-def list_models(request: Request[Any, Any, Any], task: str | None = None) -> ModelList:
+def list_models(request: Request[Any, Any, Any], task: FromQuery[str | None] = None) -> ModelList:
     """List the models, or those that do `task`."""
     parts = services(request)
     return ModelList(data=[_info(parts, model) for model in parts.engine.catalog if task in (None, *model.tasks)])
 
 
 @get(["/v1/models/{model_id:path}", "/models/{model_id:path}"], sync_to_thread=False, tags=["models"])
-def retrieve_model(request: Request[Any, Any, Any], model_id: str) -> ModelInfo:
+def retrieve_model(request: Request[Any, Any, Any], model_id: FromPath[str]) -> ModelInfo:
     """Describe one model, by id or alias; ids may contain slashes."""
     parts = services(request)
     return _info(parts, parts.engine.catalog[model_id.removeprefix("/")])
@@ -85,8 +86,8 @@ def list_audio_models(request: Request[Any, Any, Any]) -> SpeechModelList:
 @get(["/v1/audio/voices", "/audio/voices"], opt=OPEN, sync_to_thread=False, tags=["audio"])
 def list_voices(
     request: Request[Any, Any, Any],
-    model: str | None = None,
-    legacy: bool = False,  # noqa: FBT001, FBT002 - a query parameter
+    model: FromQuery[str | None] = None,
+    legacy: FromQuery[bool] = False,  # noqa: FBT002 - a query parameter
 ) -> VoiceList | VoiceNames:
     """List the voices of `model`, or of every model that speaks; asked without a key by clients that fill a menu."""
     catalog = services(request).engine.catalog

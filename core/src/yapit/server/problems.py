@@ -55,7 +55,9 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Error
     if isinstance(error, HTTPException) and error.status_code < _HTTP_SERVER_ERROR:
         return _litestars(request, error)
     _log.error("request_failed", exc_info=error)
-    return _answer(500, "The server had an error while processing the request.", kind="server_error")
+    answer = _answer(500, "The server had an error while processing the request.", kind="server_error")
+    answer.headers["x-should-retry"] = "false"
+    return answer
 
 
 def _ours(error: YapitError) -> Response[ErrorEnvelope]:

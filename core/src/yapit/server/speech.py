@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, Schema
-from litestar.params import Parameter
+from litestar.params import FromQuery, JSONBody, QueryParameter
 from litestar.types import ASGIApp
 from msgspec import Meta, Struct
 
@@ -144,7 +144,7 @@ class _SpeechOperation(Operation):
     operation_class=_SpeechOperation,
     tags=["audio"],
 )
-async def create_speech(request: Request[Any, Any, Any], data: SpeechBody) -> ASGIApp:
+async def create_speech(request: Request[Any, Any, Any], data: JSONBody[SpeechBody]) -> ASGIApp:
     """Speak `input`: streamed as it is made unless `stream` is false."""
     audio_format = data.response_format or "mp3"
     timed = bool(data.return_timestamps)
@@ -168,7 +168,7 @@ async def create_speech(request: Request[Any, Any, Any], data: SpeechBody) -> AS
     responses={200: ResponseSpec(TimedSpeech, description="Audio and words, or subtitles."), **PROBLEMS},
     tags=["audio"],
 )
-async def create_timestamps(request: Request[Any, Any, Any], data: TimestampsBody) -> ASGIApp:
+async def create_timestamps(request: Request[Any, Any, Any], data: JSONBody[TimestampsBody]) -> ASGIApp:
     """Speak `input` and say when each word is heard, as JSON with base64 audio, or as srt or vtt subtitles."""
     return _timestamps(services(request), data)
 
@@ -180,11 +180,11 @@ async def create_timestamps(request: Request[Any, Any, Any], data: TimestampsBod
 )
 async def get_timestamps(
     request: Request[Any, Any, Any],
-    model: str,
-    text: Annotated[str, Parameter(query="input")],
-    voice: str | None = None,
-    response_format: AudioFormat | SubtitleFormat | None = None,
-    speed: Speed | None = None,
+    model: FromQuery[str],
+    text: Annotated[str, QueryParameter(name="input")],
+    voice: FromQuery[str | None] = None,
+    response_format: FromQuery[AudioFormat | SubtitleFormat | None] = None,
+    speed: FromQuery[Speed | None] = None,
 ) -> ASGIApp:
     """Do the same for a link, such as the `src` of an HTML track."""
     body = TimestampsBody(model=model, input=text, voice=voice, response_format=response_format, speed=speed)

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from yapit import AudioChunk, InvalidInputError, LoadError, Model, Synthesizer, SynthesizeRequest
 from yapit_plugin_espeak.engine import Speech, shared_engine
 from yapit_plugin_espeak.library import NORMAL_WORDS_PER_MINUTE, SAMPLE_RATE
-from yapit_plugin_espeak.pieces import Piece, cut, speakable, without_tags
+from yapit_plugin_espeak.pieces import Piece, cut, speakable, speakable_markup, without_tags
 from yapit_plugin_espeak.words import WordTracker
 
 # What the library would take beyond this is a path into its data folder, or out of it.
@@ -26,7 +26,8 @@ class Options(Struct, frozen=True, kw_only=True):
     Args:
         pitch: 0 to 99, 50 as the voice has it.
         volume: percent, 0 to 200.
-        ssml: read the text as SSML; off by default, for markup may change voice and speed in the middle.
+        ssml: read the text as SSML. Refused unless the catalog entry's options say `allow_ssml: true`, which no
+            request can say: the library's reader of markup is not safe from strangers, and a crash ends the process.
     """
 
     pitch: Annotated[int, Meta(ge=0, le=99)] = 50
@@ -72,7 +73,7 @@ class EspeakSynthesizer(Synthesizer):
         pieces = [Piece(request.text, 0, end_pause=False)] if options.ssml else cut(request.text)
         samples = 0
         for piece in pieces:
-            text = speakable(piece.text)
+            text = speakable_markup(piece.text) if options.ssml else speakable(piece.text)
             words = WordTracker(without_tags(text) if options.ssml else text, piece.offset, samples)
             speech = Speech(
                 text=text,
@@ -94,10 +95,14 @@ class EspeakSynthesizer(Synthesizer):
 
     def _options(self, request: SynthesizeRequest) -> Options:
         try:
-            return msgspec.convert({**self._model.options, **request.options}, Options)
+            options = msgspec.convert({**self._model.options, **request.options}, Options)
         except msgspec.ValidationError as error:
             _, _, param = str(error).rpartition("$.")
             raise InvalidInputError(str(error), param=param.rstrip("`")) from error
+        if options.ssml and self._model.options.get("allow_ssml") is not True:
+            message = f"The model '{self._model.id}' takes no SSML: its entry's options do not say `allow_ssml: true`."
+            raise InvalidInputError(message, param="ssml")
+        return options
 
     def _voice(self, request: SynthesizeRequest) -> str:
         voice = request.voice or self._voice_of_language(request.language)

@@ -9,7 +9,13 @@ PIECE_CHARACTERS = 400
 
 # NUL would end the text, U+0001 starts one of the library's inline commands, a lone surrogate is no UTF-8.
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_TAG = re.compile(r"<[^>]*>")
+# Both crash espeak-ng 1.52. Nine dots or apostrophes with at most a letter between any two overrun its buffers for
+# abbreviations, and a hyphen that hangs between a sign and a letter makes it look for the word before the first.
+_SIGNS = r"(?:[^\w.'\u2019]|_){0,99}+"
+_DOTTED = re.compile(rf"(?:{_SIGNS}(?:[^\W_]{_SIGNS})?+[.'\u2019]){{9,}}")
+_DOTS = str.maketrans(".'\u2019", "   ")
+_HANGING_HYPHEN = re.compile(r"(?<![\w\s])-(?=\D)")
+_TAG = re.compile(r"(<!--.*?-->|<[^>]*>)", re.DOTALL)
 # Where a text may be cut, best first, and whether the library pauses there.
 _CUTS = (
     (re.compile(r"[.!?…]['\"”’)\]]*\s+|[。！？]+|\n\s*"), True),  # noqa: RUF001 - other scripts' full stops
@@ -27,8 +33,16 @@ class Piece(NamedTuple):
 
 
 def speakable(text: str) -> str:
-    """Return the text with a space in place of each character that the library must not see."""
-    return _UNSPEAKABLE.sub(" ", text)
+    """Return the text with a space in place of each character that the library must not see there."""
+    text = _HANGING_HYPHEN.sub(" ", _UNSPEAKABLE.sub(" ", text))
+    return _DOTTED.sub(lambda run: run[0].translate(_DOTS), text)
+
+
+def speakable_markup(text: str) -> str:
+    """Return marked-up text made speakable between the tags; in the tags only what is no text is replaced."""
+    parts = _TAG.split(text)
+    parts[::2] = map(speakable, parts[::2])
+    return _UNSPEAKABLE.sub(" ", "".join(parts))
 
 
 def without_tags(text: str) -> str:
