@@ -1,5 +1,6 @@
 """The composition root: settings in, a Litestar application out."""
 
+import asyncio
 import os
 import re
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from litestar import Litestar
+from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -16,10 +17,11 @@ from structlog.contextvars import bind_contextvars
 
 from yapit import __version__, settings
 from yapit.engine import Engine
+from yapit.errors import CapacityError
 from yapit.plugins import Plugins
 from yapit.server import health, models, speech
 from yapit.server.keys import require_key
-from yapit.server.problems import respond
+from yapit.server.problems import answer, respond
 from yapit.server.requests import JsonRequest
 from yapit.server.services import Services
 from yapit.settings import Settings
@@ -53,6 +55,11 @@ class Application(Litestar):
 
         try:
             await super().__call__(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # Uvicorn's, for what is still running when the time to drain is over.
+            if status == 0:
+                error = CapacityError("The server is shutting down.", retry_after_s=1)
+                await answer(error).to_asgi_response(None, Request(scope))(scope, receive, send_with_id)
         finally:
             elapsed_ms = round((time.perf_counter() - started) * 1000, 1)
             # The path and not the query, which may hold what the user said.

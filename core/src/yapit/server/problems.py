@@ -51,16 +51,17 @@ def envelope(error: YapitError) -> ErrorEnvelope:
 def respond(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorEnvelope]:
     """Answer any exception that reaches the edge; what is not meant for clients stays in the log."""
     if isinstance(error, YapitError):
-        return _ours(error)
+        return answer(error)
     if isinstance(error, HTTPException) and error.status_code < _HTTP_SERVER_ERROR:
         return _litestars(request, error)
     _log.error("request_failed", exc_info=error)
-    answer = _answer(500, "The server had an error while processing the request.", kind="server_error")
-    answer.headers["x-should-retry"] = "false"
-    return answer
+    failed = _answer(500, "The server had an error while processing the request.", kind="server_error")
+    failed.headers["x-should-retry"] = "false"
+    return failed
 
 
-def _ours(error: YapitError) -> Response[ErrorEnvelope]:
+def answer(error: YapitError) -> Response[ErrorEnvelope]:
+    """Return the response for an error of ours."""
     if error.status >= _HTTP_SERVER_ERROR:
         _log.warning("request_refused", status=error.status, code=error.code, reason=error.message)
     headers = {}
@@ -77,17 +78,17 @@ def _litestars(request: Request[Any, Any, Any], error: HTTPException) -> Respons
         case NotFoundException():
             return _answer(404, f"Invalid URL ({target})", code="unknown_url")
         case MethodNotAllowedException():
-            answer = _answer(405, f"Method not allowed ({target})", code="method_not_supported")
-            answer.headers.update(error.headers or {})
-            return answer
+            refused = _answer(405, f"Method not allowed ({target})", code="method_not_supported")
+            refused.headers.update(error.headers or {})
+            return refused
         case RequestEntityTooLarge():
             limit = request.app.state.services.settings.server.max_body_bytes
             # The rest of the body is not read: the connection cannot be used again.
-            answer = _answer(413, f"The body is larger than the limit of {limit} bytes.", code="body_too_large")
-            answer.headers["connection"] = "close"
-            return answer
+            refused = _answer(413, f"The body is larger than the limit of {limit} bytes.", code="body_too_large")
+            refused.headers["connection"] = "close"
+            return refused
         case ValidationException():
-            return _ours(_invalid(request, error))
+            return answer(_invalid(request, error))
     return _answer(error.status_code, error.detail or "The request cannot be served.")
 
 

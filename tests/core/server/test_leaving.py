@@ -1,0 +1,119 @@
+"""A client that leaves, a server that is asked to end: the work stops and nothing leaks."""
+
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from live import MODELS, Server, serve
+
+DEADLINE_S = 10
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Wait for the condition, bounded; how soon it comes is measured in benchmarks/."""
+    end = time.monotonic() + DEADLINE_S
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def post(server: Server, model: str) -> socket.socket:
+    """Send a speech request on a connection of its own."""
+    parts = urlsplit(server.url)
+    wire = socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=DEADLINE_S)
+    body = json.dumps({"model": model, "input": "x", "response_format": "pcm"})
+    head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    wire.sendall(head.encode() + body.encode())
+    return wire
+
+
+def running(server: Server) -> int:
+    return int(httpx.get(f"{server.url}/health").json()["running"])
+
+
+def test_a_client_that_leaves_in_mid_stream_frees_its_slot(server: Server) -> None:
+    wire = post(server, "slow")
+    assert wire.recv(100).startswith(b"HTTP/1.1 200")
+    assert until(lambda: running(server) == 1)
+    wire.close()
+    assert until(lambda: running(server) == 0)
+    # `slow` has one slot: it must be there for the next one.
+    with post(server, "slow") as second:
+        assert second.recv(100).startswith(b"HTTP/1.1 200")
+    assert until(lambda: running(server) == 0)
+
+
+def test_a_client_that_leaves_before_the_first_chunk_frees_its_slot(server: Server) -> None:
+    wire = post(server, "stuck")
+    assert until(lambda: running(server) == 1)
+    wire.close()
+    assert until(lambda: running(server) == 0)
+    assert until(lambda: "client_left" in server.events)
+
+
+def test_clients_that_leave_while_they_wait_for_a_slot_leave_nothing(server: Server) -> None:
+    wires = [post(server, "stuck") for _ in range(5)]
+    assert until(lambda: running(server) == 1)
+    for wire in wires:
+        wire.close()
+    assert until(lambda: running(server) == 0)
+
+
+def test_many_come_and_go_and_no_descriptor_or_thread_is_left(server: Server) -> None:
+    def usage() -> tuple[int, int]:
+        process = Path(f"/proc/{server.process.pid}")
+        threads = next(line for line in (process / "status").read_text().splitlines() if line.startswith("Threads"))
+        return len(list((process / "fd").iterdir())), int(threads.split()[1])
+
+    body = {"model": "espeak", "input": "One. Two. Three.", "response_format": "opus"}
+    for _ in range(3):
+        httpx.post(f"{server.url}/v1/audio/speech", json=body)
+    before = usage()
+    for number in range(40):
+        with post(server, "espeak" if number % 2 else "second") as wire:
+            wire.recv(10)
+    assert until(lambda: running(server) == 0)
+    assert until(lambda: usage()[0] <= before[0] + 1)
+    assert usage()[1] <= before[1] + 2
+
+
+def test_sigterm_lets_running_requests_finish_and_exits_with_0(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text(MODELS.replace("seconds: 120", "seconds: 10"))
+    with serve(tmp_path) as server:
+        got = bytearray()
+
+        def listen() -> None:
+            with httpx.stream(
+                "POST", f"{server.url}/v1/audio/speech", json={"model": "slow", "input": "x", "response_format": "pcm"}
+            ) as answer:
+                for chunk in answer.iter_bytes():
+                    got.extend(chunk)
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        assert until(lambda: len(got) > 0)
+        server.process.send_signal(signal.SIGTERM)
+        listener.join(DEADLINE_S)
+        assert len(got) == 10 * 48_000
+        assert server.process.wait(DEADLINE_S) == 0
+
+
+def test_what_does_not_finish_in_time_is_stopped(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text(MODELS)
+    with serve(tmp_path, YAPIT_SERVER_DRAIN_S="1") as server, post(server, "stuck") as wire:
+        assert until(lambda: running(server) == 1)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(DEADLINE_S) == 0
+            answer = wire.recv(10_000)
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"shutting down" in answer
+    assert "Traceback" not in json.dumps(server.lines)
