@@ -36,6 +36,7 @@ FIXED = (
     "A.B.C.D." * 300,
     "s’" * 300,  # noqa: RUF001 - the apostrophe of print
     "_.א" * 300,
+    "?s" * 300,
     ",-\u0902",
     "http://" + "a/" * 1000,
     "\r\n" * 3000,

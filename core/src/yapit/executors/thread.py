@@ -50,7 +50,7 @@ class ThreadExecutor(Executor):
             home.shutdown(wait=False)
             raise
         slots = max(1, adapter.max_concurrency)
-        calls = home if slots == 1 else ThreadPoolExecutor(max_workers=slots - 1, thread_name_prefix=name)
+        calls = home if slots == 1 else ThreadPoolExecutor(max_workers=slots, thread_name_prefix=name)
         self._loaded[task.name, model.id] = _Loaded(adapter, home, calls)
         return slots
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from yapit.catalog import Model
 from yapit.engine import State
 from yapit.server.keys import OPEN
+from yapit.server.problems import PROBLEMS
 from yapit.server.services import Services, services
 
 
@@ -61,21 +62,23 @@ class VoiceNames(Struct, frozen=True, kw_only=True):
     voices: list[str]
 
 
-@get(["/v1/models", "/models"], sync_to_thread=False, tags=["models"])
+@get(["/v1/models", "/models"], sync_to_thread=False, tags=["models"], responses=PROBLEMS)
 def list_models(request: Request[Any, Any, Any], task: FromQuery[str | None] = None) -> ModelList:
     """List the models, or those that do `task`."""
     parts = services(request)
     return ModelList(data=[_info(parts, model) for model in parts.engine.catalog if task in (None, *model.tasks)])
 
 
-@get(["/v1/models/{model_id:path}", "/models/{model_id:path}"], sync_to_thread=False, tags=["models"])
+@get(
+    ["/v1/models/{model_id:path}", "/models/{model_id:path}"], sync_to_thread=False, tags=["models"], responses=PROBLEMS
+)
 def retrieve_model(request: Request[Any, Any, Any], model_id: FromPath[str]) -> ModelInfo:
     """Describe one model, by id or alias; ids may contain slashes."""
     parts = services(request)
     return _info(parts, parts.engine.catalog[model_id.removeprefix("/")])
 
 
-@get(["/v1/audio/models", "/audio/models"], opt=OPEN, sync_to_thread=False, tags=["audio"])
+@get(["/v1/audio/models", "/audio/models"], opt=OPEN, sync_to_thread=False, tags=["audio"], responses=PROBLEMS)
 def list_audio_models(request: Request[Any, Any, Any]) -> SpeechModelList:
     """List the models that speak or listen; asked without a key by clients that fill a menu."""
     parts = services(request)
@@ -83,7 +86,7 @@ def list_audio_models(request: Request[Any, Any, Any]) -> SpeechModelList:
     return SpeechModelList(data=found, models=found)
 
 
-@get(["/v1/audio/voices", "/audio/voices"], opt=OPEN, sync_to_thread=False, tags=["audio"])
+@get(["/v1/audio/voices", "/audio/voices"], opt=OPEN, sync_to_thread=False, tags=["audio"], responses=PROBLEMS)
 def list_voices(
     request: Request[Any, Any, Any],
     model: FromQuery[str | None] = None,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
-from litestar import Request, get, post
+from litestar import Request, Router, get, post
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, Schema
 from litestar.params import FromQuery, JSONBody, QueryParameter
@@ -163,7 +164,6 @@ async def create_speech(request: Request[Any, Any, Any], data: JSONBody[SpeechBo
 
 
 @post(
-    ["/v1/audio/speech/timestamps", "/audio/speech/timestamps"],
     status_code=200,
     responses={200: ResponseSpec(TimedSpeech, description="Audio and words, or subtitles."), **PROBLEMS},
     tags=["audio"],
@@ -174,7 +174,6 @@ async def create_timestamps(request: Request[Any, Any, Any], data: JSONBody[Time
 
 
 @get(
-    ["/v1/audio/speech/timestamps", "/audio/speech/timestamps"],
     responses={200: ResponseSpec(TimedSpeech, description="Audio and words, or subtitles."), **PROBLEMS},
     tags=["audio"],
 )
@@ -285,4 +284,11 @@ def _usage(usage: SpeechUsage) -> Usage:
     )
 
 
-ROUTES = [create_speech, create_timestamps, get_timestamps]
+ROUTES: list[HTTPRouteHandler | Router] = [
+    create_speech,
+    # In routers, so that what Litestar answers to OPTIONS names both methods.
+    *(
+        Router(path=f"{prefix}/audio/speech/timestamps", route_handlers=[create_timestamps, get_timestamps])
+        for prefix in ("/v1", "")
+    ),
+]

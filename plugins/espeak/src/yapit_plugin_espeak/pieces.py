@@ -9,11 +9,13 @@ PIECE_CHARACTERS = 400
 
 # NUL would end the text, U+0001 starts one of the library's inline commands, a lone surrogate is no UTF-8.
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-# Both crash espeak-ng 1.52. Nine dots or apostrophes with at most a letter between any two overrun its buffers for
-# abbreviations, and a hyphen that hangs between a sign and a letter makes it look for the word before the first.
-_SIGNS = r"(?:[^\w.'\u2019]|_){0,99}+"
-_DOTTED = re.compile(rf"(?:{_SIGNS}(?:[^\W_]{_SIGNS})?+[.'\u2019]){{9,}}")
-_DOTS = str.maketrans(".'\u2019", "   ")
+# Both crash espeak-ng 1.52. Nine marks with at most a letter between any two, as in an endless abbreviation, overrun its
+# buffers; a hyphen that hangs between a sign and a letter makes it look for the word before the first.
+_MARKS = ".,;:!?'\"()[]{}_-\u2013\u2014\u2018\u2019\u201c\u201d\u2026"
+_MARK = f"[{re.escape(_MARKS)}]"
+_OTHER_SIGNS = rf"(?:(?!{_MARK})\W){{0,99}}+"
+_ENDLESS = re.compile(rf"(?:{_OTHER_SIGNS}(?:[^\W_]{_OTHER_SIGNS})?+{_MARK}){{9,}}")
+_SPACES = str.maketrans(dict.fromkeys(_MARKS, " "))
 _HANGING_HYPHEN = re.compile(r"(?<![\w\s])-(?=\D)")
 _TAG = re.compile(r"(<!--.*?-->|<[^>]*>)", re.DOTALL)
 # Where a text may be cut, best first, and whether the library pauses there.
@@ -35,7 +37,7 @@ class Piece(NamedTuple):
 def speakable(text: str) -> str:
     """Return the text with a space in place of each character that the library must not see there."""
     text = _HANGING_HYPHEN.sub(" ", _UNSPEAKABLE.sub(" ", text))
-    return _DOTTED.sub(lambda run: run[0].translate(_DOTS), text)
+    return _ENDLESS.sub(lambda run: run[0].translate(_SPACES), text)
 
 
 def speakable_markup(text: str) -> str:
