@@ -53,7 +53,7 @@ REQUESTS: dict[str, tuple[Request, int]] = {  # the request, and how many chunks
     "embed": (EmbedRequest(inputs=("one", (1, 2), "")), 3),
     "generate": (GenerateRequest(prompt="one two three"), 4),
     "rerank": (RerankRequest(query="a b", documents=("a", "c", "b a")), 3),
-    "classify": (ClassifyRequest(inputs=("short", b"image")), 2),
+    "classify": (ClassifyRequest(texts=("short", "image")), 2),
     "provision": (ProvisionRequest(), 2),
 }
 
@@ -165,13 +165,13 @@ def test_a_document_scores_by_the_words_it_shares() -> None:
 
 
 def test_labels_are_those_asked_for_best_first() -> None:
-    found: list[Classification] = answer("classify", ClassifyRequest(inputs=("x", "y"), labels=("a", "b", "c")))
+    found: list[Classification] = answer("classify", ClassifyRequest(images=(b"x", b"y"), labels=("a", "b", "c")))
     assert found == [Classification(index=i, scores=(("a", 0.9), ("b", 0.05), ("c", 0.05))) for i in range(2)]
 
 
 @pytest.mark.parametrize(("text", "best"), [("x", "short"), ("x" * 100, "long")])
 def test_without_labels_it_tells_short_from_long(text: str, best: str) -> None:
-    (found,) = answer("classify", ClassifyRequest(inputs=(text,)))
+    (found,) = answer("classify", ClassifyRequest(texts=(text,)))
     assert found.scores[0][0] == best
     assert sum(score for _, score in found.scores) == pytest.approx(1.0)
 

@@ -75,6 +75,6 @@ def test_hook(name: str) -> None:
     plugins.register("every", every)
     plugins.register("bare", bare)
     given: dict[str, Any] = dict.fromkeys(arguments)
-    assert [who for who, _ in plugins.each(name, **given)] == ["every", "bare"]
+    assert [who for who, _ in plugins.each(name, **given)] == ["bare", "every"]
     assert calls == ["all", "none"]
     assert plugins.failed == {}

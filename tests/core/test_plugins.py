@@ -170,7 +170,7 @@ def test_only_what_is_allowed_is_even_imported(python: Python, site: Path) -> No
     marker = site / "imported"
     marker.unlink(missing_ok=True)
     some = Loaded(python, site, ["works_too", "works", "absent", "works"])
-    assert (some.names, some.order) == (["works_too", "works"], ["absent", "works", "works_too"])
+    assert (some.names, some.order) == (["works", "works_too"], ["absent", "works", "works_too"])
     assert some.plugins["absent"]["error"] == "not installed; try: pip install yapit-plugin-absent"
     assert not marker.exists()
     assert Loaded(python, site, ["marks"]).names == ["marks"]
@@ -382,12 +382,12 @@ def test_an_answer_of_another_kind_is_refused(answer: object) -> None:
 
 
 # ── asking everybody ──────────────────────────────────────────────────────────────────────────────────────────────────
-def test_each_names_who_answered_in_order_of_registration() -> None:
+def test_each_names_who_answered_the_newest_first() -> None:
     plugins = serving(Serves("b"), Serves("a"), Serves("c"))
     assert [(who, answer[0].backend) for who, answer in plugins.each("register_models")] == [
-        ("b", "b"),
-        ("a", "a"),
         ("c", "c"),
+        ("a", "a"),
+        ("b", "b"),
     ]
 
 
@@ -409,8 +409,8 @@ def test_a_plugin_that_raises_is_taken_out_and_the_others_go_on() -> None:
     plugins.register("a", Serves("a"))
     plugins.register("raises", raises)
     plugins.register("b", Serves("b"))
-    assert [*plugins.models()] == ["a", "b"]
-    assert [*plugins.models()] == ["a", "b"]
+    assert [*plugins.models()] == ["b", "a"]
+    assert [*plugins.models()] == ["b", "a"]
     assert raises.asked == 1, "the models are asked for once"
     assert plugins.names == ["a", "b"]
     assert [(plugin.name, plugin.error) for plugin in plugins.listing()] == [

@@ -123,7 +123,7 @@ class Classifier(Adapter):
 
     @abstractmethod
     def classify(self, request: ClassifyRequest) -> Iterator[Classification] | AsyncIterator[Classification]:
-        """Yield the labels of each input, in order."""
+        """Yield the labels of each text, or of each image, in order."""
 
 
 class Provisioner(Adapter):

@@ -1,5 +1,6 @@
 """The models a server knows: entries of plugins, `models.yaml` and `models.local.yaml`, merged into one catalog."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -237,6 +238,9 @@ def _merge_layer(lower: list[Entry], layer: Iterable[Entry]) -> list[Entry]:
         if combined["id"] != lower[match]["id"]:
             combined["aliases"] = [*combined.get("aliases", ()), lower[match]["id"]]
         result[match] = combined
+    twice = [name for name, count in Counter(entry["id"] for entry in result).items() if count > 1]
+    if twice:
+        raise SettingsError(f"two models of one file have the id '{twice[0]}'")
     return result
 
 

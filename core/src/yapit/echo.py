@@ -167,7 +167,7 @@ class EchoClassifier(_Echo, Classifier):
 
     async def classify(self, request: ClassifyRequest) -> AsyncIterator[Classification]:
         """Yield the labels of each input; the first candidate wins, or `short` against `long`."""
-        for index, item in enumerate(request.inputs):
+        for index, item in enumerate(request.texts or request.images):
             await self._pause()
             labels = request.labels or (("short", "long") if len(item) < len(_MODEL.id) * 10 else ("long", "short"))
             rest = 0.1 / max(1, len(labels) - 1)

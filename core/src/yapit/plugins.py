@@ -53,7 +53,8 @@ class Plugins:
         counts = Counter(entry.name for entry in found)
         for entry in found:
             plugins._versions[entry.name] = entry.dist.version if entry.dist else None
-        for name in counts if allowed is None else allowed:
+        # pluggy asks the newest first: registered backwards, the first name is the first to be asked.
+        for name in reversed(list(counts) if allowed is None else allowed):
             if counts[name] == 1:
                 plugins._load_one(name)
             else:
@@ -77,8 +78,8 @@ class Plugins:
 
     @property
     def names(self) -> list[str]:
-        """The plugins that work."""
-        return [name for name, _ in self._manager.list_name_plugin()]
+        """The plugins that work, by name."""
+        return sorted(name for name, _ in self._manager.list_name_plugin())
 
     def listing(self) -> list[Plugin]:
         """Return every plugin, also the failed ones, by name."""
@@ -107,7 +108,7 @@ class Plugins:
 
     def each(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
         """Call a hook plugin by plugin and yield who answered what; one that raises is failed and taken out."""
-        for implementation in list(getattr(self._manager.hook, hook).get_hookimpls()):
+        for implementation in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
             name = implementation.plugin_name
             try:
                 accepted = {key: arguments[key] for key in implementation.argnames}

@@ -161,14 +161,15 @@ class Score(Chunk, frozen=True, kw_only=True):
 
 # ── classify ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 class ClassifyRequest(Request, frozen=True, kw_only=True):
-    """Label each text or encoded image; `labels` are the candidates where the model takes any (zero-shot)."""
+    """Label each text, or each encoded image; `labels` are the candidates where the model takes any (zero-shot)."""
 
-    inputs: tuple[str | bytes, ...]
+    texts: tuple[str, ...] = ()
+    images: tuple[bytes, ...] = ()
     labels: tuple[str, ...] = ()
 
 
 class Classification(Chunk, frozen=True, kw_only=True):
-    """The labels of input number `index` with their scores, best first."""
+    """The labels of text, or image, number `index` with their scores, best first."""
 
     index: int
     scores: tuple[tuple[str, float], ...]

@@ -30,6 +30,8 @@ _OTHER_NAMES = {
 }
 # Kubernetes sets these in every pod beside a Service called yapit or yapit-web; they are nobody's settings.
 _SERVICE_LINK = re.compile(r"YAPIT_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_\w+)")
+_MASK = "…"
+_SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -132,8 +134,15 @@ class Effective(Struct, frozen=True):
         for path in leaves(Settings):
             value = _get(values, path)
             if path == "server.api_keys":
-                value = ["…"] * len(value)
+                value = [_MASK] * len(value)
+            if path == "plugin_settings":
+                value = {plugin: _masked(section) for plugin, section in value.items()}
             yield path, value, self.sources.get(path, "default")
+
+
+def _masked(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plugin's section with what may be a secret masked; only the plugin knows what its keys mean."""
+    return {key: _MASK if _SECRET.search(key) else value for key, value in section.items()}
 
 
 def load(environ: Mapping[str, str], flags: Mapping[str, Any] | None = None, folder: Path | None = None) -> Effective:

@@ -60,6 +60,10 @@ def test_han_characters_are_words_of_their_own() -> None:
     assert texts(WordTracker("你好，世abc", 0, 0).hear(marks)) == ["你", "好", "世", "abc"]  # noqa: RUF001 - Chinese
 
 
+def test_what_stands_between_two_han_characters_belongs_to_the_first() -> None:
+    assert texts(WordTracker("你8世", 0, 0).hear([word(1, 0), word(3, 0.2), end(3, 0.4)])) == ["你8", "世"]
+
+
 @given(
     st.text(alphabet="ab. ,1你\u200d😀", max_size=12),
     st.lists(st.tuples(st.sampled_from([EVENT_WORD, EVENT_CLAUSE_END]), st.integers(-1, 14), st.integers(-5, 9999))),

@@ -83,7 +83,7 @@ def create_app(effective: Settings, plugins: Plugins | None = None) -> Applicati
             *health.ROUTES,
             *models.ROUTES,
             *speech.ROUTES,
-            *(route for _, routes in loaded.each("register_routes") for route in routes),
+            *(route for _, routes in loaded.each("register_routes") for route in routes or ()),
         ],
         state=State({"services": Services(effective, engine, voices, int(time.time()))}),
         # Litestar copies the route for every guarded request: none is set where no key is asked for.

@@ -9,8 +9,8 @@ PIECE_CHARACTERS = 400
 
 # NUL would end the text, U+0001 starts one of the library's inline commands, a lone surrogate is no UTF-8.
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-# Both crash espeak-ng 1.52. Nine marks with at most a letter between any two, as in an endless abbreviation, overrun its
-# buffers; a hyphen that hangs between a sign and a letter makes it look for the word before the first.
+# Both crash espeak-ng 1.52. Nine marks with at most a letter between any two, as in an endless abbreviation, overrun
+# its buffers; a hyphen that hangs between a sign and a letter makes it look for the word before the first.
 _MARKS = ".,;:!?'\"()[]{}_-\u2013\u2014\u2018\u2019\u201c\u201d\u2026"
 _MARK = f"[{re.escape(_MARKS)}]"
 _OTHER_SIGNS = rf"(?:(?!{_MARK})\W){{0,99}}+"

@@ -39,8 +39,9 @@ class WordTracker:
                 words.append(self._finish(mark.position, time_s))
                 self._floor = max(self._floor, mark.position)
             elif self._begins(index := mark.position - 1):
+                start = self._word_start(index)
                 words.append(self._finish(index, time_s))
-                self._begin, self._begin_s = self._word_start(index), time_s
+                self._begin, self._begin_s = start, time_s
                 self._floor = index + 1
         return tuple(word for word in words if word is not None)
 
@@ -54,12 +55,13 @@ class WordTracker:
 
     def _word_start(self, index: int) -> int:
         """Return where the word around this character starts: long numbers are marked one digit late."""
-        while index > self._floor:
-            before = self._text[index - 1]
+        start = index
+        while start > self._floor:
+            before = self._text[start - 1]
             if before.isspace() or _stands_alone(before):
-                break
-            index -= 1
-        return index
+                return start
+            start -= 1
+        return index if self._begin is not None else start
 
     def _finish(self, limit: int, end_s: float) -> Word | None:
         """Return the word being spoken, which reaches no further than `limit`; None if it has no letter or sign."""
