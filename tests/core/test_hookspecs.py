@@ -76,5 +76,5 @@ def test_hook(name: str) -> None:
     plugins.register("bare", bare)
     given: dict[str, Any] = dict.fromkeys(arguments)
     assert [who for who, _ in plugins.each(name, **given)] == ["bare", "every"]
-    assert calls == ["all", "none"]
+    assert calls == ["none", "all"]
     assert plugins.failed == {}

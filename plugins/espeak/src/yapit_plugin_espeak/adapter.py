@@ -74,7 +74,7 @@ class EspeakSynthesizer(Synthesizer):
         samples = 0
         for piece in pieces:
             text = speakable_markup(piece.text) if options.ssml else speakable(piece.text)
-            words = WordTracker(without_tags(text) if options.ssml else text, piece.offset, 0)
+            words = WordTracker(without_tags(text) if options.ssml else text, piece.offset, samples)
             speech = Speech(
                 text=text,
                 voice=voice,
