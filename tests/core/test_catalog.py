@@ -330,3 +330,23 @@ def test_an_unknown_voice_lists_near_ones(wanted: str, hint: str) -> None:
 )
 def test_a_model_may_leave_voices_open(speaking: Model, wanted: str | None, voice: str | None) -> None:
     assert speaking.voice(wanted) == voice
+
+
+def test_a_voice_may_be_named_by_its_language() -> None:
+    voices = (
+        Voice(id="british", languages=("en-GB", "en")),
+        Voice(id="german", languages=("de",)),
+        Voice(id="saxon", languages=("de",)),
+        Voice(id="de-x", languages=("fr",)),
+        Voice(id="fr", languages=("de-x",)),
+    )
+    model = Model(id="m", backend="b", tasks=("synthesize",), voices=voices, voice_variants=("f1",))
+    assert [model.voice(name) for name in ("en-gb", "EN-GB+F1", "de", "fr", "de-x")] == [
+        "british",
+        "british+f1",
+        "german",
+        "fr",
+        "de-x",
+    ]
+    with pytest.raises(InvalidInputError):
+        model.voice("en")

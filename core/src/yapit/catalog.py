@@ -73,15 +73,18 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     placement: tuple[str, ...] = ("local",)
 
     def voice(self, wanted: str | None) -> str | None:
-        """Return the voice id that `wanted` names, in any case, or the default one; None if the model has no list.
+        """Return the voice id that `wanted` names, or the default one; None if the model has no list.
+
+        It may be an id, an alias, or a language tag (then the first voice of that language is meant), in any case.
 
         Raises:
             InvalidInputError: the model has no such voice; the message lists near ones.
         """
         name = wanted or self.defaults.get("voice") or (self.voices[0].id if self.voices else None)
-        if not self.voices or name is None:
+        if not self.voices or name is None or any(voice.id == name for voice in self.voices):
             return name
-        known = {voice.id.casefold(): voice.id for voice in self.voices}
+        known = {tag.casefold(): voice.id for voice in reversed(self.voices) for tag in voice.languages[:1]}
+        known |= {voice.id.casefold(): voice.id for voice in self.voices}
         aliases = {alias.casefold(): target for alias, target in self.voice_aliases.items()}
         folded = name.casefold()
         if folded not in known and folded in aliases:
@@ -90,7 +93,7 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         variants = {suffix.casefold(): suffix for suffix in self.voice_variants}
         if base in known and (not plus or variant in variants):
             return known[base] + (f"+{variants[variant]}" if plus else "")
-        near = [*variants.values()] if base in known else [*known.values(), *self.voice_aliases]
+        near = [*variants.values()] if base in known else [*dict.fromkeys(known.values()), *self.voice_aliases]
         hint = did_you_mean(variant if base in known else base, near)
         raise InvalidInputError(f"The model '{self.id}' has no voice '{name}'. {hint}".rstrip(), param="voice")
 

@@ -71,3 +71,7 @@ def main() -> None:
         # The reader has seen enough; Python would complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_FAILED)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"yapit: {where}{error.strerror or error}", err=True)
+        sys.exit(_FAILED)
