@@ -136,6 +136,7 @@ def test_a_call_leaves_nothing_to_the_next(samples: Samples) -> None:
     [
         "<speak><prosody pitch='x-high' volume='x-loud' rate='x-fast'>Hello",
         "<speak><voice name='de'>Hello",
+        "<speak><prosody range='x-high'>Hello",
         "<speak xml:lang='fr'>Hello",
         "<tts:style field='punctuation' mode='all'>Hello, you.",
     ],

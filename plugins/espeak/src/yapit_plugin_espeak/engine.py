@@ -5,7 +5,6 @@ speaks one `Speech` after the other, first come, first served. It never waits fo
 leaves its audio in its own queue and the library free, which is why `Speech.text` has to be short (see `pieces`).
 """
 
-import atexit
 import ctypes
 import functools
 import threading
@@ -116,14 +115,13 @@ class Engine:
 
     def __init__(self) -> None:
         self._library = native.load()
-        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._calls: SimpleQueue[_Call] = SimpleQueue()
         self._call: _Call | None = None
         self._voice: str | None = None
         self._callback = native.SynthCallback(self._hear)
         self._library.espeak_SetSynthCallback(self._callback)
         self._thread = threading.Thread(target=self._serve, name="espeak", daemon=True)
         self._thread.start()
-        atexit.register(self._stop)
 
     def speak(self, speech: Speech) -> Iterator[Sound]:
         """Yield the speech as the library makes it; closing the iterator stops the library at its next buffer.
@@ -145,7 +143,8 @@ class Engine:
             call.cancelled = True
 
     def _serve(self) -> None:
-        while (call := self._calls.get()) is not None:
+        while True:
+            call = self._calls.get()
             if call.cancelled:
                 continue
             self._call = call
@@ -191,13 +190,6 @@ class Engine:
     def _hear(self, wave: int | None, samples: int, events: "ctypes._Pointer[native.Event]") -> int:
         """Answer the library, on the native thread and inside `espeak_Synth`: 0 to go on, 1 to stop."""
         return 0 if self._call is not None and self._call.hear(wave, samples, events) else 1
-
-    def _stop(self) -> None:
-        """End the thread before the interpreter is torn down around a callback."""
-        if self._call is not None:
-            self._call.cancelled = True
-        self._calls.put(None)
-        self._thread.join()
 
 
 _starting = threading.Lock()

@@ -19,7 +19,7 @@ _HEAD = """\
   description: espeak-ng 1.52, a formant synthesizer of {count} languages and accents; no download, no GPU
   licence: GPL-3.0-or-later
   sample_rate: 22050
-  memory_bytes: 6_000_000
+  memory_bytes: 12_000_000
   defaults: {{voice: en-us}}
   options: {{speed_range: [0.5, 4.0]}}
 """

@@ -27,14 +27,14 @@ class WordTracker:
         self._offset = offset
         self._start = start
         self._begin: int | None = None  # index of the word being spoken
-        self._begin_s = start / SAMPLE_RATE
+        self._begin_s = self._heard_s = start / SAMPLE_RATE
         self._floor = 0  # no later word starts before this index
 
     def hear(self, marks: Iterable[Mark]) -> tuple[Word, ...]:
         """Return the words that these marks complete, in order; words never overlap, in text or in time."""
         words: list[Word | None] = []
         for mark in marks:
-            time_s = max(self._begin_s, (self._start + mark.sample) / SAMPLE_RATE)
+            self._heard_s = time_s = max(self._heard_s, (self._start + mark.sample) / SAMPLE_RATE)
             if mark.kind == EVENT_CLAUSE_END:
                 words.append(self._finish(mark.position, time_s))
                 self._floor = max(self._floor, mark.position)
