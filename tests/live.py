@@ -6,13 +6,15 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 YAPIT = str(Path(sys.executable).with_name("yapit"))
+DEADLINE_S = 10
 # Echo models with scripted trouble; `espeak` comes from its plugin.
 MODELS = """
 models:
@@ -65,6 +67,16 @@ def serve(folder: Path, **environ: str) -> Iterator[Server]:
         reader.join(10)
         if process.stderr is not None:
             process.stderr.close()
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Wait for the condition, bounded; how soon it comes is measured in benchmarks/."""
+    end = time.monotonic() + DEADLINE_S
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def _read(server: Server, urls: "queue.Queue[str]") -> None:

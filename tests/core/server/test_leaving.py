@@ -4,26 +4,12 @@ import json
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
-from live import MODELS, Server, serve
-
-DEADLINE_S = 10
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    """Wait for the condition, bounded; how soon it comes is measured in benchmarks/."""
-    end = time.monotonic() + DEADLINE_S
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
+from live import DEADLINE_S, MODELS, Server, serve, until
 
 
 def post(server: Server, model: str) -> socket.socket:

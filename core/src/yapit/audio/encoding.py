@@ -31,14 +31,10 @@ class Encoder:
     """
 
     def __init__(self, format: str, sample_rate: int) -> None:  # noqa: A002 # the API's word, as in wave and soundfile
-        chosen = _format(format)
-        self._stage: Resampler | _Wav | _Coder | None
-        if chosen.codec:
-            self._stage = _Coder(chosen, sample_rate, _Pipe())
-        elif chosen.name == "wav":
-            self._stage = _Wav(sample_rate)
-        else:
-            self._stage = Resampler(sample_rate, chosen.rate_for(sample_rate))
+        self._format = _format(format)
+        self._sample_rate = sample_rate
+        self._made: Resampler | _Wav | _Coder | None = None
+        self._ended = False
 
     def encode(self, pcm: bytes) -> bytes:
         """Take any number of samples and return the bytes that are ready, perhaps none.
@@ -46,24 +42,35 @@ class Encoder:
         Raises:
             ValueError: the encoder was finished or closed.
         """
-        if self._stage is None:
+        if self._ended:
             raise ValueError("this encoder is finished")
-        return self._stage.process(pcm)
+        return self._stage().process(pcm)
 
     def finish(self) -> bytes:
         """Return the last bytes and free everything; once finished or closed there are none."""
-        if self._stage is None:
+        if self._ended:
             return b""
         try:
-            return self._stage.finish()
+            return self._stage().finish()
         finally:
             self.close()
 
     def close(self) -> None:
         """Free everything, whatever is still inside; may be called at any time and again."""
-        stage, self._stage = self._stage, None
+        stage, self._made, self._ended = self._made, None, True
         if isinstance(stage, _Coder):
             stage.close()
+
+    def _stage(self) -> "Resampler | _Wav | _Coder":
+        """Return what does the work, made by whoever asks first: opening a codec takes up to 4 ms."""
+        if self._made is None:
+            if self._format.codec:
+                self._made = _Coder(self._format, self._sample_rate, _Pipe())
+            elif self._format.name == "wav":
+                self._made = _Wav(self._sample_rate)
+            else:
+                self._made = Resampler(self._sample_rate, self._format.rate_for(self._sample_rate))
+        return self._made
 
 
 def encode(pcm: bytes, format: str, sample_rate: int) -> bytes:  # noqa: A002 # the API's word, as in wave and soundfile

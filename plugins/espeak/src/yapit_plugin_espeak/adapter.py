@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from yapit import AudioChunk, InvalidInputError, LoadError, Model, Synthesizer, SynthesizeRequest
+from yapit import AudioChunk, InvalidInputError, Model, Synthesizer, SynthesizeRequest
 from yapit_plugin_espeak.engine import Speech, shared_engine
 from yapit_plugin_espeak.library import NORMAL_WORDS_PER_MINUTE, SAMPLE_RATE
 from yapit_plugin_espeak.pieces import Piece, cut, speakable, speakable_markup, without_tags
@@ -38,23 +38,16 @@ class Options(Struct, frozen=True, kw_only=True):
 class EspeakSynthesizer(Synthesizer):
     """Speaks with espeak-ng; all adapters of a process share one engine, which takes their pieces of text in turn.
 
-    Attributes:
-        speed_range: the speeds that come out right, from the entry's `options.speed_range`; others are held to it,
-            and the rest is left to whoever calls. Below 80 words a minute the library does not go at all; above that,
-            sentences are within 6 % of the length asked for, and pauses between them shrink faster than the speech.
+    Speeds are held to the entry's `speed_range`, and the rest is left to whoever calls. Below 80 words a minute the
+    library does not go at all; above that, sentences are within 6 % of the length asked for, and pauses between them
+    shrink faster than the speech.
 
     Raises:
-        LoadError: the library or its data is missing or unusable, or `options.speed_range` is no pair of numbers.
+        LoadError: the library or its data is missing or unusable.
     """
-
-    speed_range: tuple[float, float] = (0.5, 4.0)
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        try:
-            self.speed_range = msgspec.convert(model.options.get("speed_range", self.speed_range), tuple[float, float])
-        except msgspec.ValidationError as error:
-            raise LoadError(f"model '{model.id}': options.speed_range: {error}") from error
         self._default_voice = model.voice(None) or _FALLBACK_VOICE
         self._engine = shared_engine()
 
@@ -89,7 +82,7 @@ class EspeakSynthesizer(Synthesizer):
                 yield AudioChunk(pcm=sound.pcm, sample_rate=SAMPLE_RATE, words=words.hear(sound.marks))
 
     def _words_per_minute(self, speed: float) -> int:
-        low, high = self.speed_range
+        low, high = self._model.speed_range
         held = min(max(speed, low), high)
         return round(NORMAL_WORDS_PER_MINUTE * held * (1 + _CATCH_UP * (held - 1)))
 

@@ -21,7 +21,7 @@ _HEAD = """\
   sample_rate: 22050
   memory_bytes: 12_000_000
   defaults: {{voice: en-us}}
-  options: {{speed_range: [0.5, 4.0]}}
+  speed_range: [0.5, 4.0]
 """
 # OpenAI's names, each with the pitch and manner people know it by; then two names that espeak-ng itself lists.
 _ALIASES = {
