@@ -17,7 +17,7 @@ from yapit.errors import BackendError
 from yapit.schemas import AudioChunk, SynthesizeRequest, Word, WordSource
 from yapit.tasks import SYNTHESIZE
 
-_AHEAD = 8  # parts that synthesis may be ahead of encoding and sending, over the ends of sentences
+_AHEAD = 8  # parts not yet encoded and sent with which the next piece of text may be started
 _FIRST_CHARS = 80  # a short first piece is heard early
 _TOKENS_PER_S = 20
 _INLINE = {"pcm", "wav"}  # formats whose encoding costs less than the hop to a thread
@@ -39,6 +39,12 @@ class Utterance(Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     format: str = "mp3"
     words: bool = False
+
+    @property
+    def own_speed(self) -> float:
+        """The part of the speed that the model's adapter honours itself."""
+        slow, fast = self.model.speed_range
+        return min(max(self.speed, slow), fast)
 
 
 class Part(Struct, frozen=True):
@@ -122,51 +128,61 @@ class Speech:
             await asyncio.wait([running])
             raise
 
-    def _pcm(self) -> AsyncGenerator[Part, None]:
-        """Return the stream of joined speech as PCM at the model's rate."""
-        return _ahead(self._joined(), _AHEAD) if len(self._utterance.text) > _FIRST_CHARS else self._joined()
+    async def _pcm(self) -> AsyncGenerator[Part, None]:
+        """Yield the joined speech as PCM at the model's rate.
 
-    async def _joined(self) -> AsyncGenerator[Part, None]:
+        A task makes it, always a whole piece of text: who listens slowly holds back the next piece, never a slot.
+        """
+        made: asyncio.Queue[Part | None] = asyncio.Queue()
+        room = asyncio.Event()
+        making = asyncio.create_task(self._make(made, room), name="speech")
+        try:
+            while (part := await made.get()) is not None:
+                room.set()
+                self._samples += len(part.audio) // 2
+                yield part
+            await making
+        finally:
+            making.cancel()
+            await asyncio.wait([making])
+
+    async def _make(self, made: "asyncio.Queue[Part | None]", room: asyncio.Event) -> None:
+        """Put the speech of one piece after the other, then None; start a piece when little is left of those before."""
         said = self._utterance
-        slow, fast = said.model.speed_range
-        own_speed = min(max(said.speed, slow), fast)
         track: _Track | None = None
         offset = 0
-        for piece, last in _marked(text.split(said.text, first_chars=_FIRST_CHARS)):
-            request = self._request(piece, own_speed)
-            async with aclosing(self._engine.stream(SYNTHESIZE, said.model, request)) as chunks:
+        try:
+            for piece, last in _marked(text.split(said.text, first_chars=_FIRST_CHARS)):
+                while made.qsize() > _AHEAD:
+                    room.clear()
+                    await room.wait()
                 begun = False
-                async for chunk in chunks:
-                    assert isinstance(chunk, AudioChunk)  # noqa: S101 - the executor checked it; this tells mypy
-                    if track is None:
-                        self._sample_rate = chunk.sample_rate
-                        track = _Track(chunk.sample_rate, said.speed / own_speed, words=said.words)
-                    if not begun:
-                        track.begin(piece, offset, last=last)
-                        begun = True
-                    part = track.push(chunk)
-                    if part.audio or part.words:
-                        self._samples += len(part.audio) // 2
-                        yield part
-            if track is not None and begun:
-                words = track.end()
-                if words:
-                    yield Part(b"", words)
-            offset += len(piece)
-        if track is not None:
-            self.word_source = track.word_source
-            rest = track.finish()
-            if rest:
-                self._samples += len(rest) // 2
-                yield Part(rest)
+                async with aclosing(self._engine.stream(SYNTHESIZE, said.model, self._request(piece))) as chunks:
+                    async for chunk in chunks:
+                        assert isinstance(chunk, AudioChunk)  # noqa: S101 - the executor checked it; this tells mypy
+                        if track is None:
+                            self._sample_rate = chunk.sample_rate
+                            track = _Track(chunk.sample_rate, said.speed / said.own_speed, words=said.words)
+                        if not begun:
+                            track.begin(piece, offset, last=last)
+                            begun = True
+                        _put(made, track.push(chunk))
+                if track is not None and begun:
+                    _put(made, Part(b"", track.end()))
+                offset += len(piece)
+            if track is not None:
+                _put(made, Part(track.finish()))
+                self.word_source = track.word_source
+        finally:
+            made.put_nowait(None)
 
-    def _request(self, piece: str, speed: float) -> SynthesizeRequest:
+    def _request(self, piece: str) -> SynthesizeRequest:
         said = self._utterance
         return SynthesizeRequest(
             text=piece,
             voice=said.voice,
             language=said.language,
-            speed=speed,
+            speed=said.own_speed,
             instructions=said.instructions,
             options=said.options,
         )
@@ -253,30 +269,9 @@ def _marked(pieces: Iterator[str]) -> Iterator[tuple[str, bool]]:
         piece = following
 
 
-async def _ahead(stream: AsyncGenerator[Part, None], size: int) -> AsyncGenerator[Part, None]:
-    """Yield what `stream` yields while it goes on, up to `size` parts ahead; so the next sentence starts early."""
-    queue: asyncio.Queue[Part | None] = asyncio.Queue(size)
-
-    async def fill() -> None:
-        try:
-            async with aclosing(stream):
-                async for part in stream:
-                    await queue.put(part)
-        finally:
-            # A full queue belongs to a reader that will come back and see that this task is done.
-            if not queue.full():
-                queue.put_nowait(None)
-
-    filling = asyncio.create_task(fill(), name="speech ahead")
-    try:
-        while not (filling.done() and queue.empty()):
-            part = await queue.get()
-            if part is not None:
-                yield part
-        await filling
-    finally:
-        filling.cancel()
-        await asyncio.wait([filling])
+def _put(made: "asyncio.Queue[Part | None]", part: Part) -> None:
+    if part.audio or part.words:
+        made.put_nowait(part)
 
 
 def subtitles(words: tuple[Word, ...], kind: Literal["srt", "vtt"]) -> str:

@@ -12,11 +12,14 @@ import httpx
 from live import DEADLINE_S, MODELS, Server, serve, until
 
 
-def post(server: Server, model: str) -> socket.socket:
+def post(server: Server, model: str, said: str = "x") -> socket.socket:
     """Send a speech request on a connection of its own."""
     parts = urlsplit(server.url)
-    wire = socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=DEADLINE_S)
-    body = json.dumps({"model": model, "input": "x", "response_format": "pcm"})
+    wire = socket.socket()
+    wire.settimeout(DEADLINE_S)
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    wire.connect((str(parts.hostname), int(parts.port or 0)))
+    body = json.dumps({"model": model, "input": said, "response_format": "pcm"})
     head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
     wire.sendall(head.encode() + body.encode())
     return wire
@@ -51,6 +54,18 @@ def test_clients_that_leave_while_they_wait_for_a_slot_leave_nothing(server: Ser
     assert until(lambda: running(server) == 1)
     for wire in wires:
         wire.close()
+    assert until(lambda: running(server) == 0)
+
+
+def test_a_client_that_stops_reading_keeps_nobody_waiting(server: Server) -> None:
+    """Four minutes of speech do not fit into the buffers on the way; espeak has one slot."""
+    with post(server, "espeak", "Nobody listens to this sentence. " * 120) as wire:
+        assert wire.recv(100).startswith(b"HTTP/1.1 200")
+        answers = [
+            httpx.post(f"{server.url}/v1/audio/speech", json={"model": "espeak", "input": "x"}, timeout=DEADLINE_S)
+            for _ in range(3)
+        ]
+        assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert until(lambda: running(server) == 0)
 
 
