@@ -248,7 +248,7 @@ def test_a_plugin_that_breaks_the_contract_is_refused_and_leaves_nothing(plugin:
     assert "\n" not in caught.value.message
     assert plugins.names == ["good"]
     plugins.register("bad", Serves("bad"))
-    assert plugins.names == ["good", "bad"], "its name is free again, and later plugins are not blamed for it"
+    assert plugins.names == ["bad", "good"], "its name is free again, and later plugins are not blamed for it"
     assert isinstance(plugins.adapter(EMBED, model("good"), Context()), Constant)
 
 

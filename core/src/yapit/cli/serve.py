@@ -68,7 +68,8 @@ def _server_class() -> type[Any]:
             await super().startup(sockets)
             if self.started and sockets:
                 host, port = sockets[0].getsockname()[:2]
-                structlog.get_logger("yapit").info("serving", url=f"http://{host}:{port}")
+                address = f"[{host}]" if ":" in host else host
+                structlog.get_logger("yapit").info("serving", url=f"http://{address}:{port}")
 
         @contextmanager
         def capture_signals(self) -> Generator[None, None, None]:
