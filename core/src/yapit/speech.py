@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Literal
 
@@ -86,7 +86,7 @@ class Speech:
 
     @property
     def usage(self) -> SpeechUsage:
-        """What was used so far."""
+        """What was made so far."""
         return SpeechUsage(input_characters=len(self._utterance.text), audio_seconds=self._samples / self._sample_rate)
 
     async def parts(self) -> AsyncGenerator[Part, None]:
@@ -110,7 +110,7 @@ class Speech:
     async def complete(self) -> Part:
         """Return the whole response, with exact sizes in its header where the format has them."""
         pcm, words = list[bytes](), list[Word]()
-        async with aclosing(self._pcm()) as stream:
+        async with aclosing(self._joined()) as stream:
             async for part in stream:
                 pcm.append(part.audio)
                 words += part.words
@@ -129,52 +129,67 @@ class Speech:
             raise
 
     async def _pcm(self) -> AsyncGenerator[Part, None]:
-        """Yield the joined speech as PCM at the model's rate.
+        """Yield the joined speech while a task makes it, always a whole piece of text at a time.
 
-        A task makes it, always a whole piece of text: who listens slowly holds back the next piece, never a slot.
+        So a listener who reads slowly holds back the next piece, and never a slot that others wait for.
         """
         made: asyncio.Queue[Part | None] = asyncio.Queue()
         room = asyncio.Event()
-        making = asyncio.create_task(self._make(made, room), name="speech")
+
+        async def until_room() -> None:
+            while made.qsize() > _AHEAD:
+                room.clear()
+                await room.wait()
+
+        async def make() -> None:
+            try:
+                async with aclosing(self._joined(until_room)) as stream:
+                    async for part in stream:
+                        made.put_nowait(part)
+            finally:
+                made.put_nowait(None)
+
+        making = asyncio.create_task(make(), name="speech")
         try:
             while (part := await made.get()) is not None:
                 room.set()
-                self._samples += len(part.audio) // 2
                 yield part
             await making
         finally:
             making.cancel()
             await asyncio.wait([making])
 
-    async def _make(self, made: "asyncio.Queue[Part | None]", room: asyncio.Event) -> None:
-        """Put the speech of one piece after the other, then None; start a piece when little is left of those before."""
+    async def _joined(self, before_piece: Callable[[], Awaitable[None]] | None = None) -> AsyncGenerator[Part, None]:
+        """Yield the speech of one piece of text after the other as PCM at the model's rate."""
         said = self._utterance
         track: _Track | None = None
         offset = 0
-        try:
-            for piece, last in _marked(text.split(said.text, first_chars=_FIRST_CHARS)):
-                while made.qsize() > _AHEAD:
-                    room.clear()
-                    await room.wait()
-                begun = False
-                async with aclosing(self._engine.stream(SYNTHESIZE, said.model, self._request(piece))) as chunks:
-                    async for chunk in chunks:
-                        assert isinstance(chunk, AudioChunk)  # noqa: S101 - the executor checked it; this tells mypy
-                        if track is None:
-                            self._sample_rate = chunk.sample_rate
-                            track = _Track(chunk.sample_rate, said.speed / said.own_speed, words=said.words)
-                        if not begun:
-                            track.begin(piece, offset, last=last)
-                            begun = True
-                        _put(made, track.push(chunk))
-                if track is not None and begun:
-                    _put(made, Part(b"", track.end()))
-                offset += len(piece)
-            if track is not None:
-                _put(made, Part(track.finish()))
-                self.word_source = track.word_source
-        finally:
-            made.put_nowait(None)
+        for piece, last in _marked(text.split(said.text, first_chars=_FIRST_CHARS)):
+            if before_piece is not None:
+                await before_piece()
+            begun = False
+            async with aclosing(self._engine.stream(SYNTHESIZE, said.model, self._request(piece))) as chunks:
+                async for chunk in chunks:
+                    assert isinstance(chunk, AudioChunk)  # noqa: S101 - the executor checked it; this tells mypy
+                    if track is None:
+                        self._sample_rate = chunk.sample_rate
+                        track = _Track(chunk.sample_rate, said.speed / said.own_speed, words=said.words)
+                    if not begun:
+                        track.begin(piece, offset, last=last)
+                        begun = True
+                    part = track.push(chunk)
+                    if part.audio or part.words:
+                        self._samples += len(part.audio) // 2
+                        yield part
+            if track is not None and begun and (words := track.end()):
+                yield Part(b"", words)
+            offset += len(piece)
+        if track is not None:
+            self.word_source = track.word_source
+            rest = track.finish()
+            if rest:
+                self._samples += len(rest) // 2
+                yield Part(rest)
 
     def _request(self, piece: str) -> SynthesizeRequest:
         said = self._utterance
@@ -267,11 +282,6 @@ def _marked(pieces: Iterator[str]) -> Iterator[tuple[str, bool]]:
         following = next(pieces, None)
         yield piece, following is None
         piece = following
-
-
-def _put(made: "asyncio.Queue[Part | None]", part: Part) -> None:
-    if part.audio or part.words:
-        made.put_nowait(part)
 
 
 def subtitles(words: tuple[Word, ...], kind: Literal["srt", "vtt"]) -> str:

@@ -11,6 +11,7 @@ from yapit.audio.filters import SAMPLE_BYTES
 _HELD_S = 10  # silence stored until it is known to lie inside a piece; what exceeds it is counted and given back as 0
 _FOREVER = sys.maxsize
 _BLOCK = 2048  # samples looked at together
+_GLANCE = 8  # samples looked at one by one
 
 
 class Joiner:
@@ -76,9 +77,10 @@ class Joiner:
 
     def begin(self, *, last: bool = False) -> None:
         """Say that the next PCM belongs to a new piece; nothing of the `last` one is held back for a fade."""
-        self._end_piece()
-        self._piece = _Piece(self._level, *self._bounds)
-        self._seam_open = True
+        if self._piece.pushed:
+            self._end_piece()
+            self._piece = _Piece(self._level, *self._bounds)
+            self._seam_open = True
         self._hold = 0 if last else self._fade
 
     def push(self, pcm: bytes) -> bytes:
@@ -88,7 +90,7 @@ class Joiner:
 
     def finish(self) -> bytes:
         """End the last piece and return all that was held back."""
-        self.begin()
+        self._end_piece()
         self._ready.append(self._end)
         self._end = b""
         return self._take()
@@ -147,8 +149,10 @@ class _Piece:
     """
 
     def __init__(self, level: int, lead: int, tail: int, held: int) -> None:
+        self._level = level
         self._shift, self._span = np.int16(level), np.uint16(2 * level)
         self._lead, self._tail, self._held = lead, tail, held
+        self.pushed = False
         self._leading = lead < _FOREVER
         self._seen = 0  # silence before the sound
         self._run = 0  # silence let through since the last sound
@@ -162,6 +166,7 @@ class _Piece:
 
     def push(self, pcm: bytes) -> bytes:
         """Return what is certain to be kept."""
+        self.pushed = True
         samples = np.frombuffer(pcm, "<i2")
         first = self._loud_from(samples) * SAMPLE_BYTES
         if first == len(pcm):
@@ -186,6 +191,10 @@ class _Piece:
 
     def _loud_from(self, samples: NDArray[np.int16]) -> int:
         """Return how many samples stand before the first loud one; in blocks, since it is mostly near the edge."""
+        # In mid-speech it is at the very edge, where looking costs less than calling numpy.
+        for index, sample in enumerate(samples[:_GLANCE].tolist()):
+            if not -self._level <= sample <= self._level:
+                return index
         for start in range(0, len(samples), _BLOCK):
             block = samples[start : start + _BLOCK]
             # One comparison for both signs: as unsigned numbers the silent ones lie side by side.
