@@ -169,6 +169,7 @@ def load(environ: Mapping[str, str], flags: Mapping[str, Any] | None = None, fol
         _take(merged, sources, {path: value}, name)
     for path, value in (flags or {}).items():
         if value is not None:
+            _decode(_nested(path, value), f"--{path.rpartition('.')[2]}")
             _take(merged, sources, {path: value}, "flag")
     return Effective(_decode(merged, "settings"), sources)
 

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -282,34 +282,3 @@ def _marked(pieces: Iterator[str]) -> Iterator[tuple[str, bool]]:
         following = next(pieces, None)
         yield piece, following is None
         piece = following
-
-
-def subtitles(words: tuple[Word, ...], kind: Literal["srt", "vtt"]) -> str:
-    """Return the words as subtitles: cues of a few words each, never over a pause of more than half a second."""
-    cues: list[list[Word]] = []
-    for word in words:
-        if cues and _same_cue(cues[-1], word):
-            cues[-1].append(word)
-        else:
-            cues.append([word])
-    mark = "," if kind == "srt" else "."
-    blocks = ["WEBVTT\n"] if kind == "vtt" else []
-    for number, cue in enumerate(cues, 1):
-        times = f"{_clock(cue[0].start_s, mark)} --> {_clock(cue[-1].end_s, mark)}"
-        head = f"{number}\n" if kind == "srt" else ""
-        blocks.append(f"{head}{times}\n{' '.join(word.text for word in cue)}\n")
-    return "\n".join(blocks)
-
-
-def _same_cue(cue: list[Word], word: Word) -> bool:
-    longest_chars, longest_pause_s = 42, 0.5
-    length = word.offset + len(word.text) - cue[0].offset
-    return length <= longest_chars and word.start_s - cue[-1].end_s <= longest_pause_s
-
-
-def _clock(seconds: float, mark: str) -> str:
-    milliseconds = round(seconds * 1000)
-    minutes, milliseconds = divmod(milliseconds, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    whole, milliseconds = divmod(milliseconds, 1000)
-    return f"{hours:02}:{minutes:02}:{whole:02}{mark}{milliseconds:03}"

@@ -20,7 +20,8 @@ from yapit.schemas import Word
 from yapit.server.problems import PROBLEMS, envelope
 from yapit.server.responses import ChunkedResponse, sse
 from yapit.server.services import Services, services
-from yapit.speech import Part, Speech, SpeechUsage, Utterance, subtitles
+from yapit.speech import Part, Speech, SpeechUsage, Utterance
+from yapit.subtitles import subtitles
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 SubtitleFormat = Literal["srt", "vtt"]
@@ -194,7 +195,7 @@ def _timestamps(parts: Services, body: TimestampsBody) -> ASGIApp:
     wanted = body.response_format or "mp3"
     if wanted == "srt" or wanted == "vtt":  # noqa: PLR1714 - mypy narrows a Literal by comparison only
         speech = Speech(parts.engine, _utterance(parts, body, "pcm", words=True))
-        return ChunkedResponse(_subtitles(speech, wanted), _same, _SUBTITLES[wanted], whole=True)
+        return ChunkedResponse(_subtitles(speech, body.input, wanted), _same, _SUBTITLES[wanted], whole=True)
     speech = Speech(parts.engine, _utterance(parts, body, wanted, words=True))
     return ChunkedResponse(_timed_json(speech, wanted), _same, _JSON, whole=True)
 
@@ -262,8 +263,8 @@ async def _timed_json(speech: Speech, audio_format: str) -> AsyncGenerator[bytes
     )
 
 
-async def _subtitles(speech: Speech, kind: Literal["srt", "vtt"]) -> AsyncGenerator[bytes, None]:
-    yield subtitles((await speech.complete()).words, kind).encode()
+async def _subtitles(speech: Speech, text: str, kind: SubtitleFormat) -> AsyncGenerator[bytes, None]:
+    yield subtitles(text, (await speech.complete()).words, kind).encode()
 
 
 def _error_event(error: YapitError) -> bytes:
