@@ -341,10 +341,11 @@ def test_a_voice_may_be_named_by_its_language() -> None:
         Voice(id="fr", languages=("de-x",)),
     )
     model = Model(id="m", backend="b", tasks=("synthesize",), voices=voices, voice_variants=("f1",))
-    assert [model.voice(name) for name in ("en-gb", "EN-GB+F1", "de", "fr", "de-x")] == [
+    assert [model.voice(name) for name in ("en-gb", "EN-GB+F1", "de", "fr", "FR", "de-x")] == [
         "british",
         "british+f1",
         "german",
+        "fr",
         "fr",
         "de-x",
     ]
