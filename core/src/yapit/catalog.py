@@ -49,6 +49,7 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         licence: SPDX expression of the weights.
         description: one line for people.
         placement: where it may run, best first.
+        executor: how its calls reach it: `thread` in the server's process, `process` in a child of its own.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     licence: str | None = None
     description: str | None = None
     placement: tuple[str, ...] = ("local",)
+    executor: str = "thread"
 
     def voice(self, wanted: str | None) -> str | None:
         """Return the voice id that `wanted` names, or the default one; None if the model has no list.

@@ -19,6 +19,8 @@ from yapit.tasks import SYNTHESIZE
 
 _AHEAD = 8  # parts not yet encoded and sent with which the next piece of text may be started
 _FIRST_CHARS = 80  # a short first piece is heard early
+_FIRST_SLICE_S, _LONGEST_SLICE_S = 0.06, 1.92  # of audio that is encoded at once
+_FIRST_MP3_SLICE_S = 0.1  # from less, LAME makes nothing
 _TOKENS_PER_S = 20
 _INLINE = {"pcm", "wav"}  # formats whose encoding costs less than the hop to a thread
 # A word, or one character of the scripts that put no spaces between words.
@@ -82,6 +84,7 @@ class Speech:
         self._utterance = utterance
         self._samples = 0
         self._sample_rate = utterance.model.sample_rate or PCM_RATE
+        self._slice_s = _FIRST_MP3_SLICE_S if utterance.format == "mp3" else _FIRST_SLICE_S
         self.word_source: WordSource = "native"
 
     @property
@@ -96,9 +99,14 @@ class Speech:
             async with aclosing(self._pcm()) as stream:
                 async for part in stream:
                     encoder = encoder or Encoder(self._utterance.format, self._sample_rate)
-                    audio = await self._off_loop(encoder.encode, part.audio)
-                    if audio or part.words:
-                        yield Part(audio, part.words)
+                    words = part.words
+                    for pcm in self._slices(part.audio):
+                        audio = await self._off_loop(encoder.encode, pcm)
+                        if audio:
+                            self._slice_s = min(2 * self._slice_s, _LONGEST_SLICE_S)
+                        if audio or words:
+                            yield Part(audio, words)
+                            words = ()
             encoder = encoder or Encoder(self._utterance.format, self._sample_rate)
             audio = await self._off_loop(encoder.finish)
             if audio:
@@ -106,6 +114,17 @@ class Speech:
         finally:
             if encoder is not None:
                 encoder.close()
+
+    def _slices(self, pcm: bytes) -> Iterator[bytes]:
+        """Cut what a slow codec gets, so that its first bytes come early, however long the model's first chunk is."""
+        if self._utterance.format in _INLINE:
+            yield pcm
+            return
+        start = 0
+        while start == 0 or start < len(pcm):
+            size = round(self._slice_s * self._sample_rate) * 2
+            yield pcm[start : start + size]
+            start += size
 
     async def complete(self) -> Part:
         """Return the whole response, with exact sizes in its header where the format has them."""

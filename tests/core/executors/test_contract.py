@@ -29,7 +29,6 @@ from yapit import (
     Model,
     RateLimitError,
     RemoteError,
-    SettingsError,
     TextChunk,
     TextGenerator,
     YapitError,
@@ -603,5 +602,5 @@ def test_an_adapter_that_fails_to_close_is_gone_all_the_same(kind: str, stage: S
 
 
 def test_an_unknown_executor_names_those_that_are_known() -> None:
-    with pytest.raises(SettingsError, match=r"executor 'thraed' is not installed\. Did you mean 'thread'\?"):
+    with pytest.raises(LoadError, match=r"executor 'thraed' is not installed\. Did you mean 'thread'\?"):
         executor("thraed", Plugins(), Context())

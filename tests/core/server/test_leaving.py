@@ -1,6 +1,7 @@
 """A client that leaves, a server that is asked to end: the work stops and nothing leaks."""
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -118,3 +119,20 @@ def test_what_does_not_finish_in_time_is_stopped(tmp_path: Path) -> None:
     assert answer.startswith(b"HTTP/1.1 503")
     assert b"shutting down" in answer
     assert "Traceback" not in json.dumps(server.lines)
+
+
+def test_a_model_whose_process_dies_takes_nobody_along(tmp_path: Path) -> None:
+    with serve(tmp_path) as server:
+        body = {"model": "espeak", "input": "Still here.", "response_format": "wav"}
+        url = f"{server.url}/v1/audio/speech"
+        assert httpx.post(url, json=body).status_code == 200
+        (child,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        with post(server, "espeak", "A long text that is being spoken when it happens. " * 80) as wire:
+            assert wire.recv(100).startswith(b"HTTP/1.1 200")
+            os.kill(int(child), signal.SIGABRT)
+            while wire.recv(65_536):
+                pass
+        assert until(lambda: "worker_died" in server.events)
+        assert httpx.post(url, json=body).status_code == 200
+        assert running(server) == 0
+    assert until(lambda: not Path(f"/proc/{child}").exists())

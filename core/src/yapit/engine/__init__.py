@@ -11,7 +11,7 @@ import structlog
 from yapit.adapters import Context
 from yapit.catalog import Catalog, Model
 from yapit.errors import CapacityError, UnsupportedTaskError
-from yapit.executors import executor
+from yapit.executors import Executor, executor
 from yapit.plugins import Plugins
 from yapit.schemas import Chunk, Request
 from yapit.settings import Settings
@@ -44,10 +44,10 @@ class Engine:
         self.settings = settings
         self.plugins = plugins
         self.catalog = catalog
-        context = Context(
+        self._context = Context(
             device=settings.device, data_dir=Path(settings.data_dir), plugin_settings=settings.plugin_settings
         )
-        self._executor = executor("thread", plugins, context)
+        self._executors: dict[str, Executor] = {}
         self._residents: dict[tuple[str, str], _Resident] = {}
         self._closed = False
 
@@ -64,7 +64,7 @@ class Engine:
             self._check_open()
             resident.running += 1
             try:
-                chunks = self._executor.stream(task, model, request)
+                chunks = self._executor(model).stream(task, model, request)
                 async with aclosing(chunks):
                     async for chunk in chunks:
                         yield chunk
@@ -78,7 +78,7 @@ class Engine:
     async def unload(self, task: Task, model: Model) -> None:
         """Give back what the loaded model takes; the caller makes sure that no call runs."""
         if self._residents.pop((task.name, model.id), None) is not None:
-            await self._executor.unload(task, model)
+            await self._executor(model).unload(task, model)
             _log.info("model_unloaded", task=task.name, model=model.id)
 
     def state(self, model: Model) -> State:
@@ -122,7 +122,7 @@ class Engine:
 
     async def _load(self, task: Task, model: Model) -> asyncio.Semaphore:
         try:
-            slots = await self._executor.load(task, model)
+            slots = await self._executor(model).load(task, model)
         except BaseException as error:
             self._residents.pop((task.name, model.id), None)
             if isinstance(error, Exception):
@@ -131,6 +131,12 @@ class Engine:
             raise
         _log.info("model_loaded", task=task.name, model=model.id, max_concurrency=slots)
         return asyncio.Semaphore(slots)
+
+    def _executor(self, model: Model) -> Executor:
+        """Return the executor of the kind that the model's entry names, one for all models of that kind."""
+        if model.executor not in self._executors:
+            self._executors[model.executor] = executor(model.executor, self.plugins, self._context)
+        return self._executors[model.executor]
 
     def _check_open(self) -> None:
         if self._closed:

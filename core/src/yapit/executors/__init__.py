@@ -7,7 +7,7 @@ from typing import Any
 
 from yapit.adapters import Context
 from yapit.catalog import Model
-from yapit.errors import SettingsError, did_you_mean
+from yapit.errors import LoadError, did_you_mean
 from yapit.plugins import Plugins
 from yapit.schemas import Chunk, Request
 from yapit.tasks import Task
@@ -46,7 +46,7 @@ def executor(name: str, plugins: Plugins, context: Context) -> Executor:
     """Return a new executor of the kind that the entry-point group `yapit.executors` knows as `name`.
 
     Raises:
-        SettingsError: nobody brings such an executor.
+        LoadError: nobody brings such an executor.
     """
     # Imported here: 40 ms that `import yapit` need not pay.
     from stevedore import DriverManager
@@ -56,6 +56,6 @@ def executor(name: str, plugins: Plugins, context: Context) -> Executor:
         kind: Any = DriverManager(GROUP, name).driver
     except NoMatches as error:
         known = sorted(entry.name for entry in entry_points(group=GROUP))
-        raise SettingsError(f"executor '{name}' is not installed. {did_you_mean(name, known)}") from error
+        raise LoadError(f"executor '{name}' is not installed. {did_you_mean(name, known)}") from error
     made: Executor = kind(plugins, context)
     return made

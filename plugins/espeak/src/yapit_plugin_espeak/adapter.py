@@ -52,7 +52,7 @@ class EspeakSynthesizer(Synthesizer):
         self._engine = shared_engine()
 
     def synthesize(self, request: SynthesizeRequest) -> Iterator[AudioChunk]:
-        """Yield the speech, the first 60 ms at once, then chunks of up to half a second, with the words they complete.
+        """Yield the speech, the first 120 ms at once, then chunks of up to two seconds, with the words they complete.
 
         Raises:
             InvalidInputError: the voice is unknown or an option has a value that is refused.

@@ -15,9 +15,10 @@ from typing import NamedTuple
 from yapit import BackendError, InvalidInputError, YapitError
 from yapit_plugin_espeak import library as native
 
-# Chunks grow from one native buffer (60 ms of audio, at once) to about a second: each costs 40 µs here and more above.
-_FIRST_FLUSH_BYTES = 1
-_LAST_FLUSH_BYTES = 42_000
+# Chunks grow from two native buffers (120 ms of audio: from one an mp3 encoder makes nothing) to two seconds: each
+# costs 40 µs here and more above.
+_FIRST_FLUSH_BYTES = 5_000
+_LAST_FLUSH_BYTES = 88_200
 # The longest that the native thread stands aside for the reader to take the first chunk. On a busy machine the two
 # threads share a core, and the reader would get it only after a time slice: 4 ms to the first sound instead of 0.4.
 _STAND_ASIDE_S = 0.001
@@ -88,7 +89,7 @@ class _Call:
 
     def _flush_full(self) -> bool:
         first = not self._flushed_bytes
-        self._flush_bytes = min(self._pending_bytes * 2, _LAST_FLUSH_BYTES)
+        self._flush_bytes = min(self._pending_bytes * 4, _LAST_FLUSH_BYTES)
         self.flush()
         if first:
             self.begun.acquire(timeout=_STAND_ASIDE_S)
