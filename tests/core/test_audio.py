@@ -444,3 +444,14 @@ class TestJoiner:
         sound = tone(440, 0.1, phase=1)
         out = join(Joiner(24_000, fade_ms=0), [sound, silence(100_000), sound])
         assert out == sound + silence(6_000) + sound
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_encoder_opened_early_gives_the_same_bytes(name: str) -> None:
+    pcm = sweep(0.5)
+    early = Encoder(name, 24_000)
+    early.open()
+    assert early.sample_rate == 24_000
+    assert early.encode(pcm) + early.finish() == streamed(name, 24_000, [pcm])
+    early.open()  # after the end it opens nothing
+    assert early.finish() == b""

@@ -94,11 +94,15 @@ class Speech:
 
     async def parts(self) -> AsyncGenerator[Part, None]:
         """Yield the encoded response while it is made."""
-        encoder: Encoder | None = None
+        encoder = Encoder(self._utterance.format, self._sample_rate)
+        opening = self._open(encoder)
         try:
             async with aclosing(self._pcm()) as stream:
                 async for part in stream:
-                    encoder = encoder or Encoder(self._utterance.format, self._sample_rate)
+                    await opening
+                    if encoder.sample_rate != self._sample_rate:
+                        # The catalog does not say, or is wrong about, what the model makes.
+                        encoder = Encoder(self._utterance.format, self._sample_rate)
                     words = part.words
                     for pcm in self._slices(part.audio):
                         audio = await self._off_loop(encoder.encode, pcm)
@@ -107,13 +111,23 @@ class Speech:
                         if audio or words:
                             yield Part(audio, words)
                             words = ()
-            encoder = encoder or Encoder(self._utterance.format, self._sample_rate)
+            await opening
             audio = await self._off_loop(encoder.finish)
             if audio:
                 yield Part(audio)
         finally:
-            if encoder is not None:
-                encoder.close()
+            if not opening.done():
+                await asyncio.wait([opening])
+            encoder.close()
+
+    def _open(self, encoder: Encoder) -> asyncio.Future[None]:
+        """Open a codec while the model makes its first chunk."""
+        loop = asyncio.get_running_loop()
+        if self._utterance.format not in _INLINE:
+            return loop.run_in_executor(None, encoder.open)
+        done = loop.create_future()
+        done.set_result(None)
+        return done
 
     def _slices(self, pcm: bytes) -> Iterator[bytes]:
         """Cut what a slow codec gets, so that its first bytes come early, however long the model's first chunk is."""

@@ -36,6 +36,16 @@ class Encoder:
         self._made: Resampler | _Wav | _Coder | None = None
         self._ended = False
 
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the PCM it takes."""
+        return self._sample_rate
+
+    def open(self) -> None:
+        """Open the codec, if it has one; the first samples do that otherwise, and it takes up to 6 ms."""
+        if not self._ended:
+            self._stage()
+
     def encode(self, pcm: bytes) -> bytes:
         """Take any number of samples and return the bytes that are ready, perhaps none.
 
@@ -181,6 +191,7 @@ class _Coder:
         self._stream = cast("AudioStream", stream)  # typed by the literal name of a codec
         if chosen.bit_rate:
             self._stream.bit_rate = chosen.bit_rate
+        self._stream.codec_context.open(strict=False)  # the first samples would do it otherwise
 
     def process(self, pcm: bytes) -> bytes:
         self._code(self._resampler.process(pcm))
