@@ -454,4 +454,5 @@ def test_an_encoder_opened_early_gives_the_same_bytes(name: str) -> None:
     assert early.sample_rate == 24_000
     assert early.encode(pcm) + early.finish() == streamed(name, 24_000, [pcm])
     early.open()  # after the end it opens nothing
+    assert early._made is None
     assert early.finish() == b""
