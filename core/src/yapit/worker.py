@@ -91,8 +91,12 @@ async def run(end: socket.socket) -> None:
 
 
 def main() -> None:
-    """Run as a child: Ctrl-C is for the parent, which ends this process by closing the channel."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Run as a child, which its parent ends by closing the channel.
+
+    Ctrl-C and a service manager's SIGTERM reach the whole group, and the parent may still want to finish what runs.
+    """
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)
     log.configure(LogSettings(format="json"))
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(run(socket.socket(fileno=int(sys.argv[1]))))

@@ -235,7 +235,8 @@ def test_a_child_ends_when_its_parent_is_gone(site: Path) -> None:
         await children.load(SYNTHESIZE, model())
         child: Any = next(iter(children._children.values()))  # type: ignore[attr-defined]  # a look inside
         number = int(child._process.pid)
-        os.kill(number, signal.SIGINT)  # Ctrl-C is for the parent
+        for name in (signal.SIGINT, signal.SIGTERM):  # these are for the parent
+            os.kill(number, name)
         assert len(await say(children, model(), "count 2")) == 2
         child._channel.close()  # what the kernel does when the parent dies
         await child._process.wait()
