@@ -8,6 +8,7 @@ import structlog
 
 from yapit.catalog import Model
 from yapit.errors import InvalidInputError, SettingsError
+from yapit.settings import SpeechSettings
 
 _log = structlog.get_logger(__name__)
 
@@ -33,6 +34,11 @@ class VoiceMap:
         if file is not None:
             self._seen = _stamp(file)
             self._map = {**self._fixed, **_read(file)}
+
+    @classmethod
+    def of(cls, settings: SpeechSettings) -> "VoiceMap":
+        """Return the map that the settings describe."""
+        return cls(settings.voice_map, Path(settings.voice_map_file) if settings.voice_map_file else None)
 
     def resolve(self, model: Model, wanted: str | None) -> str | None:
         """Return the model's voice that `wanted` names, by the map or directly.

@@ -64,11 +64,10 @@ def speak(  # noqa: PLR0913, PLR0917 - a command has the options it has
     from yapit.voices import VoiceMap
 
     chosen = catalog[model]
-    file = effective.speech.voice_map_file
     utterance = Utterance(
         model=chosen,
         text=_text(text),
-        voice=VoiceMap(effective.speech.voice_map, Path(file) if file else None).resolve(chosen, voice),
+        voice=VoiceMap.of(effective.speech).resolve(chosen, voice),
         speed=speed,
         language=language,
         format=_format(output, audio_format),

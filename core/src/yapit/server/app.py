@@ -4,7 +4,6 @@ import asyncio
 import random
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -75,8 +74,7 @@ def create_app(effective: Settings, plugins: Plugins | None = None) -> Applicati
     loaded = plugins or Plugins.load(effective.plugins)
     catalog = settings.catalog(effective, loaded.models())
     engine = Engine(effective, loaded, catalog)
-    file = effective.speech.voice_map_file
-    voices = VoiceMap(effective.speech.voice_map, Path(file) if file else None)
+    voices = VoiceMap.of(effective.speech)
     _report(loaded, catalog.duplicates)
     return Application(
         route_handlers=[
