@@ -151,7 +151,7 @@ class Plugins:
 
     def unserved(self, model: Model) -> str:
         """Return the sentence for a model whose backend nobody runs."""
-        installed = ", ".join(sorted(self.names)) or "none"
+        installed = ", ".join(self.names) or "none"
         return (
             f"No installed plugin serves backend '{model.backend}' (installed: {installed}); "
             f"try: pip install yapit-plugin-{model.backend}"

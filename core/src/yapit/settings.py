@@ -255,7 +255,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """Yield name, path and text of each variable that sets something, weaker names first."""
     full = {f"{PREFIX}{path.replace('.', '_').upper()}": path for path in leaves(Settings)}
-    known = {**{name: path for name, path in _OTHER_NAMES.items() if not name.startswith(PREFIX)}}
+    known = {name: path for name, path in _OTHER_NAMES.items() if not name.startswith(PREFIX)}
     known |= {name: path for name, path in _OTHER_NAMES.items() if name.startswith(PREFIX)}
     known |= full
     for name, path in known.items():

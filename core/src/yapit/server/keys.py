@@ -7,13 +7,14 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from yapit.errors import UnauthorizedError
+from yapit.server.services import services
 
 OPEN = {"open": True}  # an `opt` of routes that need no key
 
 
 async def require_key(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Litestar guard: raise `UnauthorizedError` unless the request has a key, none is set, or the route is open."""
-    keys = connection.app.state.services.settings.server.api_keys
+    keys = services(connection).settings.server.api_keys
     if not keys or handler.opt.get("open"):
         return
     scheme, _, given = connection.headers.get("authorization", "").partition(" ")

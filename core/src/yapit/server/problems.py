@@ -17,6 +17,7 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.openapi.datastructures import ResponseSpec
 
 from yapit.errors import InvalidInputError, YapitError
+from yapit.server.services import services
 
 _log = structlog.get_logger(__name__)
 _HTTP_SERVER_ERROR = 500
@@ -55,7 +56,7 @@ def respond(request: Request[Any, Any, Any], error: Exception) -> Response[Error
     if isinstance(error, HTTPException) and error.status_code < _HTTP_SERVER_ERROR:
         return _litestars(request, error)
     _log.error("request_failed", exc_info=error)
-    failed = _answer(500, "The server had an error while processing the request.", kind="server_error")
+    failed = _refusal(500, "The server had an error while processing the request.", kind="server_error")
     failed.headers["x-should-retry"] = "false"
     return failed
 
@@ -76,20 +77,20 @@ def _litestars(request: Request[Any, Any, Any], error: HTTPException) -> Respons
     target = f"{request.method} {request.url.path}"
     match error:
         case NotFoundException():
-            return _answer(404, f"Invalid URL ({target})", code="unknown_url")
+            return _refusal(404, f"Invalid URL ({target})", code="unknown_url")
         case MethodNotAllowedException():
-            refused = _answer(405, f"Method not allowed ({target})", code="method_not_supported")
+            refused = _refusal(405, f"Method not allowed ({target})", code="method_not_supported")
             refused.headers.update(error.headers or {})
             return refused
         case RequestEntityTooLarge():
-            limit = request.app.state.services.settings.server.max_body_bytes
+            limit = services(request).settings.server.max_body_bytes
             # The rest of the body is not read: the connection cannot be used again.
-            refused = _answer(413, f"The body is larger than the limit of {limit} bytes.", code="body_too_large")
+            refused = _refusal(413, f"The body is larger than the limit of {limit} bytes.", code="body_too_large")
             refused.headers["connection"] = "close"
             return refused
         case ValidationException():
             return answer(_invalid(request, error))
-    return _answer(error.status_code, error.detail or "The request cannot be served.")
+    return _refusal(error.status_code, error.detail or "The request cannot be served.")
 
 
 def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> InvalidInputError:
@@ -120,7 +121,7 @@ def _allowed(request: Request[Any, Any, Any], param: str | None) -> list[Any]:
     return [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
 
 
-def _answer(
+def _refusal(
     status: int, message: str, *, code: str | None = None, kind: str = "invalid_request_error"
 ) -> Response[ErrorEnvelope]:
     body = ErrorEnvelope(Problem(message=message, type=kind, param=None, code=code))

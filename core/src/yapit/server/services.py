@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from litestar import Request
+from litestar.connection import ASGIConnection
 from msgspec import Struct
 
 from yapit.engine import Engine
@@ -19,7 +19,7 @@ class Services(Struct, frozen=True):
     started_at: int
 
 
-def services(request: Request[Any, Any, Any]) -> Services:
+def services(request: ASGIConnection[Any, Any, Any, Any]) -> Services:
     """Return the parts of the server that this request reached."""
     found: Services = request.app.state.services
     return found

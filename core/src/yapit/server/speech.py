@@ -39,19 +39,15 @@ class VoiceReference(Struct, frozen=True):
     id: str
 
 
-class SpeechBody(Struct, frozen=True, kw_only=True):
-    """What to say and how; a null field counts as absent, an unknown one is ignored.
+class Saying(Struct, frozen=True, kw_only=True):
+    """What to say; a null field counts as absent, an unknown one is ignored.
 
     Args:
         model: id or alias of a model that speaks.
         input: the text.
         voice: one of the model's, or a name of the voice map; the model's default when absent.
-        response_format: mp3 when absent.
         speed: 1.0 is as spoken.
         instructions: how to say it, for models that take direction.
-        stream_format: the bytes themselves, or server-sent events.
-        stream: false returns the response in one piece, with its length.
-        return_timestamps: the words' times, in each event or in the JSON that `/timestamps` returns.
         language: BCP 47, where the voice does not say it.
         options: the model's own parameters.
     """
@@ -59,27 +55,32 @@ class SpeechBody(Struct, frozen=True, kw_only=True):
     model: str
     input: str
     voice: str | VoiceReference | None = None
-    response_format: AudioFormat | None = None
     speed: Speed | None = None
     instructions: Annotated[str, Meta(max_length=4096)] | None = None
+    language: str | None = None
+    options: dict[str, Any] | None = None
+
+
+class SpeechBody(Saying, frozen=True, kw_only=True):
+    """What to say and how to send it.
+
+    Args:
+        response_format: mp3 when absent.
+        stream_format: the bytes themselves, or server-sent events.
+        stream: false returns the response in one piece, with its length.
+        return_timestamps: the words' times, in each event or in the JSON that `/timestamps` returns.
+    """
+
+    response_format: AudioFormat | None = None
     stream_format: StreamFormat | None = None
     stream: bool | None = None
     return_timestamps: bool | None = None
-    language: str | None = None
-    options: dict[str, Any] | None = None
 
 
-class TimestampsBody(Struct, frozen=True, kw_only=True):
+class TimestampsBody(Saying, frozen=True, kw_only=True):
     """What to say; `response_format` is an audio format for JSON with audio and words, or `srt` or `vtt`."""
 
-    model: str
-    input: str
-    voice: str | VoiceReference | None = None
     response_format: AudioFormat | SubtitleFormat | None = None
-    speed: Speed | None = None
-    instructions: Annotated[str, Meta(max_length=4096)] | None = None
-    language: str | None = None
-    options: dict[str, Any] | None = None
 
 
 class WordTime(Struct, frozen=True):
@@ -200,7 +201,7 @@ def _timestamps(parts: Services, body: TimestampsBody) -> ASGIApp:
     return ChunkedResponse(_timed_json(speech, wanted), _same, _JSON, whole=True)
 
 
-def _utterance(parts: Services, body: SpeechBody | TimestampsBody, audio_format: str, *, words: bool) -> Utterance:
+def _utterance(parts: Services, body: Saying, audio_format: str, *, words: bool) -> Utterance:
     model = parts.engine.catalog[body.model]
     check_text(body.input, parts.settings.speech.max_input_chars)
     wanted = body.voice.id if isinstance(body.voice, VoiceReference) else body.voice
