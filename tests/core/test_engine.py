@@ -1,6 +1,6 @@
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from contextvars import ContextVar
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from loops import PATIENCE_S, run, turns
 from yapit import (
     BackendError,
     CapacityError,
@@ -31,7 +32,6 @@ from yapit.plugins import Plugins
 from yapit.settings import Settings
 from yapit.tasks import CLASSIFY, EMBED, GENERATE
 
-PATIENCE_S = 20.0  # after which a test that hangs fails
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="none")
 
 
@@ -112,27 +112,6 @@ async def ask(made: Engine, *words: str, model: Model = MODEL) -> int:
     """Return the number of chunks of one call."""
     async with aclosing(made.stream(EMBED, model, EmbedRequest(inputs=words or ("a",)))) as chunks:
         return len([chunk async for chunk in chunks])
-
-
-async def turns(count: int = 10) -> None:
-    """Let everything else on the loop go on."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run the test's coroutine; no task and no thread it starts may outlive it."""
-
-    async def watched() -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            await main
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    before = set(threading.enumerate())
-    asyncio.run(watched())
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE_S)
-    assert set(threading.enumerate()) <= before
 
 
 # ── loading ───────────────────────────────────────────────────────────────────────────────────────────────────────────

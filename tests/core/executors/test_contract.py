@@ -9,7 +9,7 @@ import os
 import select
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from loops import PATIENCE_S, run, turns
 from yapit import (
     AudioChunk,
     BackendError,
@@ -43,7 +44,6 @@ EXECUTORS = ["thread"]
 COLOURS = ["generator", "iterator", "async generator", "async iterator"]
 COMPUTING = COLOURS[:2]
 AHEAD = 10  # chunks that an adapter may be ahead of its reader
-PATIENCE_S = 20.0  # after which a test that hangs fails
 Steps = list[tuple[str, Any]]
 
 
@@ -270,27 +270,6 @@ async def loaded(kind: str, stage: Stage, colour: str, **options: Any) -> AsyncI
 def text(chunk: Chunk) -> str:
     assert isinstance(chunk, TextChunk)
     return chunk.text
-
-
-async def turns(count: int = 10) -> None:
-    """Let everything else on the loop go on."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run the test's coroutine; nothing it starts may outlive it."""
-
-    async def watched() -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            await main
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    before = set(threading.enumerate())
-    asyncio.run(watched())
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE_S)
-    assert set(threading.enumerate()) <= before
 
 
 # ── chunks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
