@@ -15,6 +15,7 @@ from yapit.catalog import Model
 from yapit.engine import Engine
 from yapit.errors import BackendError
 from yapit.schemas import AudioChunk, SynthesizeRequest, Word, WordSource
+from yapit.settling import settle
 from yapit.tasks import SYNTHESIZE
 
 _AHEAD = 8  # parts not yet encoded and sent with which the next piece of text may be started
@@ -102,6 +103,7 @@ class Speech:
                     await opening
                     if encoder.sample_rate != self._sample_rate:
                         # The catalog does not say, or is wrong about, what the model makes.
+                        encoder.close()
                         encoder = Encoder(self._utterance.format, self._sample_rate)
                     words = part.words
                     for pcm in self._slices(part.audio):
@@ -116,8 +118,7 @@ class Speech:
             if audio:
                 yield Part(audio)
         finally:
-            if not opening.done():
-                await asyncio.wait([opening])
+            await settle(opening)
             encoder.close()
 
     def _open(self, encoder: Encoder) -> asyncio.Future[None]:
@@ -155,11 +156,8 @@ class Speech:
             return function(*arguments)
         # Waited for even when cancelled: the codec must not be freed while its thread is inside it.
         running = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait([running])
-            raise
+        await settle(running)
+        return running.result()
 
     async def _pcm(self) -> AsyncGenerator[Part, None]:
         """Yield the joined speech while a task makes it, always a whole piece of text at a time.
@@ -190,7 +188,7 @@ class Speech:
             await making
         finally:
             making.cancel()
-            await asyncio.wait([making])
+            await settle(making)
 
     async def _joined(self, before_piece: Callable[[], Awaitable[None]] | None = None) -> AsyncGenerator[Part, None]:
         """Yield the speech of one piece of text after the other as PCM at the model's rate."""

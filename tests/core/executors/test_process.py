@@ -215,6 +215,25 @@ def test_a_child_that_does_not_let_go_is_killed(site: Path, monkeypatch: pytest.
     assert "worker_hangs" in [entry["event"] for entry in logs]
 
 
+def test_being_cancelled_twice_still_waits_until_the_child_has_let_go(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yapit.executors.process._GRACE_S", 0.3)
+
+    async def job(children: Executor, served: Model) -> None:
+        calling = asyncio.create_task(say(children, served, "hang"))
+        await asyncio.sleep(0.1)
+        for _ in range(2):
+            calling.cancel()
+            await asyncio.sleep(0.05)
+        assert not calling.done()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        assert len(await say(children, served, "count 3")) == 3
+
+    run(job, model())
+
+
 @pytest.mark.parametrize(("load", "error"), [("fail", LoadError), ("die", WorkerDiedError)])
 def test_a_load_that_fails_says_how_and_leaves_no_child(site: Path, load: str, error: type[Exception]) -> None:
     async def main() -> None:

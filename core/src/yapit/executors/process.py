@@ -17,6 +17,7 @@ from yapit.executors import Executor
 from yapit.executors.wire import Call, Cancel, Channel, Chunk, Done, Failed, FromWorker, Load, Loaded, More
 from yapit.schemas import Chunk as TaskChunk
 from yapit.schemas import Request
+from yapit.settling import settle
 from yapit.tasks import Task
 
 _AHEAD = 16  # chunks a child may be ahead of their reader
@@ -69,7 +70,7 @@ class ProcessExecutor(Executor):
             if call.error is not None:
                 raise call.error
         finally:
-            await child.leave(call)
+            await settle(asyncio.ensure_future(child.leave(call)))
 
     async def unload(self, task: Task, model: Model) -> None:
         """End the child, so that everything it took is given back."""

@@ -18,6 +18,7 @@ from yapit.catalog import Model
 from yapit.errors import BackendError, YapitError
 from yapit.executors import Executor
 from yapit.schemas import Chunk, Request
+from yapit.settling import settle
 from yapit.tasks import Task
 
 _READ_AHEAD = 8  # chunks an adapter may be ahead of its reader
@@ -140,7 +141,7 @@ class _Pump:
         finally:
             self._closed = True
             self._room.release()
-            await _settle(done)
+            await settle(done)
         if self._error is not None:
             raise self._error
         if self._foreign is not None:
@@ -190,15 +191,3 @@ class _Pump:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
-
-
-async def _settle(future: asyncio.Future[None]) -> None:
-    """Wait until `future` is done, also while being cancelled, and only then let the cancellation through."""
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
