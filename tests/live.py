@@ -21,6 +21,8 @@ models:
   - {id: org/echo, backend: echo, tasks: [synthesize], aliases: [slashed], voices: [{id: low}, {id: high}]}
   - {id: slow, backend: echo, tasks: [synthesize], options: {delay_s: 0.05, seconds: 120, max_concurrency: 1}}
   - {id: stuck, backend: echo, tasks: [synthesize], options: {delay_s: 60, max_concurrency: 1}}
+  - {id: turn, backend: echo, tasks: [synthesize], options: {delay_s: 0.15, seconds: 1, max_concurrency: 1}}
+  - {id: warm, backend: echo, tasks: [synthesize], options: {delay_s: 0.3, seconds: 1}}
   - {id: failing, backend: echo, tasks: [synthesize], options: {fail: true, seconds: 3}}
   - {id: second, backend: echo, tasks: [synthesize], options: {seconds: 1}}
   - {id: unserved, backend: nobody, tasks: [synthesize]}

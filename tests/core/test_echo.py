@@ -52,7 +52,16 @@ REQUESTS: dict[str, tuple[Request, int]] = {  # the request, and how many chunks
     "transcribe": (TranscribeRequest(pcm=bytes(8_000), sample_rate=16_000), 1),
     "embed": (EmbedRequest(inputs=("one", (1, 2), "")), 3),
     "generate": (GenerateRequest(prompt="one two three"), 4),
-    "rerank": (RerankRequest(query="a b", documents=("a", "c", "b a")), 3),
+    "rerank": (
+        RerankRequest(
+            pairs=(
+                ("a b", "a"),
+                ("a b", "c"),
+                ("a b", "b a"),
+            )
+        ),
+        3,
+    ),
     "classify": (ClassifyRequest(texts=("short", "image")), 2),
     "provision": (ProvisionRequest(), 2),
 }
@@ -157,7 +166,7 @@ def test_text_comes_back_word_by_word(
 
 
 def test_a_document_scores_by_the_words_it_shares() -> None:
-    assert answer("rerank", RerankRequest(query="Red fox", documents=("a fox", "FOX red", "cow"))) == [
+    assert answer("rerank", RerankRequest(pairs=tuple(("Red fox", said) for said in ("a fox", "FOX red", "cow")))) == [
         Score(index=0, relevance=0.5, tokens=2),
         Score(index=1, relevance=1.0, tokens=2),
         Score(index=2, relevance=0.0, tokens=1),

@@ -17,6 +17,7 @@ HOOKS = {
 # What plugins are written against: a hook that goes, or an argument that is renamed, breaks them.
 ARGUMENTS = {
     "register_models": [],
+    "register_backends": [],
     "register_commands": ["cli"],
     "register_routes": [],
     "synthesize": ["model", "context"],

@@ -132,6 +132,7 @@ def test_a_plugin_that_works_is_listed_with_what_it_brings(everything: Loaded) -
     assert everything.plugins["works"] == {
         "name": "works",
         "version": "1.2",
+        "environment": None,
         "hooks": ["embed", "register_models"],
         "models": ["works"],
         "error": None,

@@ -34,7 +34,12 @@ EXAMPLES: list[msgspec.Struct] = [
     Embedding(index=0, vector=b"\x00\x00\x80\x3f", tokens=3),
     GenerateRequest(messages=({"role": "user", "content": "hi"},), stop=("\n",), seed=7, max_tokens=4),
     TextChunk(text="hi", finish_reason="stop", usage=Usage(input_tokens=1, output_tokens=2)),
-    RerankRequest(query="q", documents=("a", "b")),
+    RerankRequest(
+        pairs=(
+            ("q", "a"),
+            ("q", "b"),
+        )
+    ),
     Score(index=1, relevance=0.5, tokens=2),
     ClassifyRequest(texts=("text",), images=(b"\xff\xd8image",), labels=("cat", "dog")),
     Classification(index=0, scores=(("cat", 0.9), ("dog", 0.1))),

@@ -12,7 +12,7 @@ import tomllib
 import wave
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -26,7 +26,7 @@ from yapit import YapitError, catalog, errors, hookspecs, settings
 from yapit.audio import FORMATS
 from yapit.cli import cli
 from yapit.plugins import Plugins
-from yapit.server import speech
+from yapit.server import loaded, readiness, speech
 from yapit.server.app import Application, create_app
 from yapit.settings import Settings
 from yapit.tasks import TASKS
@@ -222,8 +222,10 @@ def kind(schema: dict[str, Any]) -> str:
     match schema:
         case {"enum": [*names, last]}:
             words = f"{', '.join(f'`{name}`' for name in names)} or `{last}`"
-        case {"anyOf": [first, {"type": "null"}]}:
-            words = f"{kind(first)} or null"
+        case {"anyOf": choices}:
+            words = " or ".join(map(kind, choices))
+        case {"type": [*choices]}:
+            words = " or ".join(kind({"type": choice}) for choice in choices)
         case {"type": "array", "items": items}:
             words = f"list of {kind(items)}"
         case {"additionalProperties": values}:
@@ -262,6 +264,7 @@ def test_type_and_default_of_a_setting_are_the_documented_ones(path: str, schema
 def text_for(schema: dict[str, Any]) -> str:
     """Return what an environment variable may hold for such a setting."""
     samples = {"integer": "2048", "boolean": "true", "number": "1", "map of text to text": "a:b"}
+    samples |= {"text or number": "1m", "text or integer": "1GB", "map of text to text or integer": "a:1GB"}
     words = kind(schema)
     if words.startswith("`"):
         return str(schema["enum"][0])
@@ -325,13 +328,15 @@ def test_the_formats_are_the_documented_ones() -> None:
 
 
 def test_the_error_codes_are_the_documented_ones() -> None:
-    of_classes, of_edge = tables(sections(page("http.md"))["Errors"])
+    of_classes, of_edge, of_engine = tables(sections(page("http.md"))["Errors"])
     documented = {code(row[0]): (int(row[1]), code(row[2])) for row in of_classes}
     classes = [item for item in vars(errors).values() if inspect.isclass(item) and issubclass(item, YapitError)]
     assert documented == {found.code: (found.status, found.type) for found in classes if found.code}
-    folder = ROOT / "core/src/yapit/server"
-    used = {found for file in folder.glob("*.py") for found in re.findall(r'code="(\w+)"', file.read_text())}
-    assert {code(row[0]) for row in of_edge} == used
+    folder = ROOT / "core/src/yapit"
+    files = [*folder.glob("server/*.py"), *folder.glob("engine/**/*.py")]
+    used = {found for file in files for found in re.findall(r'code="(\w+)"', file.read_text())}
+    used |= {f"server_{state}" for state in get_args(readiness.State) if state != "ready"}
+    assert {code(row[0]) for row in (*of_edge, *of_engine)} == used
 
 
 @pytest.mark.parametrize(
@@ -352,8 +357,8 @@ def test_the_error_codes_are_the_documented_ones() -> None:
 def test_an_error_has_the_documented_code_and_status(
     client: TestClient[Application], request_: tuple[str, str, bytes], expected: str
 ) -> None:
-    of_classes, of_edge = tables(sections(page("http.md"))["Errors"])
-    status = {code(row[0]): int(row[1]) for row in (*of_classes, *of_edge)}[expected]
+    rows = [row for table in tables(sections(page("http.md"))["Errors"]) for row in table]
+    status = {code(row[0]): int(row[1]) for row in rows}[expected]
     method, path, body = request_
     answer = client.request(method, path, content=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, expected)
@@ -455,6 +460,14 @@ def test_every_yapit_line_is_one_that_the_command_line_takes(served: catalog.Cat
             known(path, context.params["model"], served).voice(context.params["voice"])
 
 
+BODIES: dict[str, type[msgspec.Struct]] = {
+    "/timestamps": speech.TimestampsBody,
+    "/speech": speech.SpeechBody,
+    "/load": loaded.LoadBody,
+    "/unload": loaded.LoadBody,
+}
+
+
 def curl_lines() -> list[tuple[Path, list[str]]]:
     return [(path, shlex.split(line)) for path, line in shell_lines() if line.startswith("curl ")]
 
@@ -467,7 +480,7 @@ def test_every_curl_body_names_fields_models_and_voices_that_exist(served: catal
     bodies = [(path, words) for path, words in curl_lines() if "-d" in words]
     assert {path.name for path, _ in bodies} >= {"README.md", "http.md", "first-plugin.md"}
     for path, words in bodies:
-        struct = speech.TimestampsBody if any(word.endswith("/timestamps") for word in words) else speech.SpeechBody
+        struct = next(body for ending, body in BODIES.items() if any(word.endswith(ending) for word in words))
         body = json.loads(str(after(words, "-d")))
         assert set(body) <= set(fields_in(struct))
         msgspec.convert(body, struct)
@@ -482,8 +495,10 @@ def test_every_curl_line_is_answered(client: TestClient[Application], served: ca
         if body is not None and json.loads(body)["model"] not in ids:
             continue  # a model of the page's own plugin
         target = url.removeprefix("localhost:8000")
-        answer = client.get(target) if body is None else client.post(target, content=body)
-        assert answer.status_code == 200, answer.text
+        method = after(words, "-X") or ("GET" if body is None else "POST")
+        answer = client.request(method, target, content=body)
+        # The request that shall be cancelled is not there.
+        assert answer.status_code == (404 if method == "DELETE" else 200), answer.text
         assert answer.content
 
 

@@ -11,13 +11,14 @@ from yapit.adapters import (
     TextGenerator,
     Transcriber,
 )
-from yapit.catalog import Model, Voice, read_models
+from yapit.catalog import Backend, Model, Voice, read_models
 from yapit.errors import (
     BackendError,
     CapacityError,
     DeadlineError,
     InvalidInputError,
     LoadError,
+    OutOfMemoryError,
     RateLimitError,
     RemoteError,
     SettingsError,
@@ -47,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adapter",
     "AudioChunk",
+    "Backend",
     "BackendError",
     "CapacityError",
     "Classification",
@@ -61,6 +63,7 @@ __all__ = [
     "InvalidInputError",
     "LoadError",
     "Model",
+    "OutOfMemoryError",
     "ProvisionRequest",
     "ProvisionState",
     "Provisioner",

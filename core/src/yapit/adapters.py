@@ -107,13 +107,13 @@ class TextGenerator(Adapter):
 
 
 class Reranker(Adapter):
-    """Scores documents against a query."""
+    """Scores documents against queries."""
 
     task = "rerank"
 
     @abstractmethod
     def rerank(self, request: RerankRequest) -> Iterator[Score] | AsyncIterator[Score]:
-        """Yield one score for each document, in the order of the request."""
+        """Yield one score for each pair, in order."""
 
 
 class Classifier(Adapter):

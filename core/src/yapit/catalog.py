@@ -4,15 +4,29 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from yapit.errors import InvalidInputError, ModelNotFoundError, SettingsError, did_you_mean
+from yapit.quantities import seconds
 from yapit.tasks import TASKS
 
 Entry = dict[str, Any]
+
+
+class Backend(Struct, frozen=True, kw_only=True):
+    """Software that runs models, as the plugin that brings it declares it.
+
+    Args:
+        name: what catalog entries call it.
+        heavy: its models compute or take much memory: each runs in a process of its own unless the settings say
+            otherwise.
+    """
+
+    name: str
+    heavy: bool = False
 
 
 class Voice(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -50,6 +64,15 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         description: one line for people.
         placement: where it may run, best first.
         executor: how its calls reach it: `thread` in the server's process, `process` in a child of its own.
+        python: interpreter of the child, where the model's plugin lives in an environment of its own.
+        device: where it runs; the setting `device` when None.
+        keep_alive: how long it stays loaded when idle; the setting `engine.keep_alive` when None.
+        pin: never evicted; leaves only when it is asked to.
+        exclusive: name of a group of models of which only one may be loaded at a time.
+        max_concurrency: calls at once, if fewer than its adapter takes.
+        max_queue: requests that may wait for it; the setting `engine.max_queue` when None.
+        batch_tokens: limit of a batch, padding counted; the setting `engine.batch_tokens` when None.
+        deterministic: the same request has the same answer, which may be kept in a cache.
     """
 
     id: str
@@ -72,7 +95,20 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     licence: str | None = None
     description: str | None = None
     placement: tuple[str, ...] = ("local",)
-    executor: str = "thread"
+    executor: str | None = None
+    python: str | None = None
+    device: str | None = None
+    keep_alive: str | float | None = None
+    pin: bool = False
+    exclusive: str | None = None
+    max_concurrency: Annotated[int, Meta(ge=1)] | None = None
+    max_queue: Annotated[int, Meta(ge=0)] | None = None
+    batch_tokens: Annotated[int, Meta(ge=1)] | None = None
+    deterministic: bool = True
+
+    def __post_init__(self) -> None:
+        if self.keep_alive is not None:
+            seconds(self.keep_alive)
 
     def voice(self, wanted: str | None) -> str | None:
         """Return the voice id that `wanted` names, or the default one; None if the model has no list.

@@ -153,10 +153,10 @@ class EchoReranker(_Echo, Reranker):
     """Scores a document by the words it shares with the query."""
 
     async def rerank(self, request: RerankRequest) -> AsyncIterator[Score]:
-        """Yield one score for each document."""
-        wanted = set(request.query.casefold().split())
-        for index, document in enumerate(request.documents):
+        """Yield one score for each pair."""
+        for index, (query, document) in enumerate(request.pairs):
             await self._pause()
+            wanted = set(query.casefold().split())
             words = document.casefold().split()
             shared = len(wanted & set(words)) / (len(wanted) or 1)
             yield Score(index=index, relevance=shared, tokens=len(words))

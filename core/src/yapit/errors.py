@@ -3,9 +3,11 @@
 YapitError                      code, HTTP status
 ├─ RequestError            400  the request cannot be served as it is
 │  ├─ InvalidInputError    400  a field has a value that is refused
-│  ├─ ModelNotFoundError   404  no catalog has this model
+│  ├─ NotFoundError        404  there is no such thing
+│  │  └─ ModelNotFoundError 404  no catalog has this model
 │  ├─ UnsupportedTaskError 400  the model exists but does not do this
-│  └─ ConflictError        409  the state of the server forbids it now
+│  ├─ ConflictError        409  the state of the server forbids it now
+│  └─ StoppedError         499  it was cancelled while it ran
 ├─ AccessError
 │  ├─ UnauthorizedError    401
 │  └─ ForbiddenError       403
@@ -13,6 +15,7 @@ YapitError                      code, HTTP status
 ├─ RateLimitError          429  with Retry-After
 ├─ BackendError            500  the model failed
 │  ├─ LoadError            503  the model could not be loaded
+│  ├─ OutOfMemoryError     503  the device had no room for the work
 │  ├─ WorkerDiedError      502  the process that ran it is gone
 │  ├─ RemoteError          502  a remote backend failed
 │  └─ DeadlineError        504  it took longer than allowed
@@ -66,10 +69,16 @@ class InvalidInputError(RequestError):
     code = "invalid_value"
 
 
-class ModelNotFoundError(RequestError):
-    """No catalog has the model."""
+class NotFoundError(RequestError):
+    """There is no such thing."""
 
     status = 404
+    code = "not_found"
+
+
+class ModelNotFoundError(NotFoundError):
+    """No catalog has the model."""
+
     code = "model_not_found"
 
 
@@ -84,6 +93,13 @@ class ConflictError(RequestError):
 
     status = 409
     code = "conflict"
+
+
+class StoppedError(RequestError):
+    """The request was cancelled while it ran."""
+
+    status = 499
+    code = "request_cancelled"
 
 
 class AccessError(YapitError):
@@ -132,6 +148,13 @@ class LoadError(BackendError):
 
     status = 503
     code = "load_failed"
+
+
+class OutOfMemoryError(BackendError):
+    """The device had no room for the work; a smaller piece of it may fit."""
+
+    status = 503
+    code = "out_of_memory"
 
 
 class WorkerDiedError(BackendError):

@@ -14,7 +14,7 @@ from yapit.adapters import (
     TextGenerator,
     Transcriber,
 )
-from yapit.catalog import Model
+from yapit.catalog import Backend, Model
 
 if TYPE_CHECKING:
     import click
@@ -27,6 +27,11 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def register_models() -> list[Model]:  # type: ignore[empty-body]  # a specification has no body
     """Return the models this plugin brings; called once in every process that starts, so it imports nothing heavy."""
+
+
+@hookspec
+def register_backends() -> list[Backend]:  # type: ignore[empty-body]  # a specification has no body
+    """Return the backends whose models this plugin runs, and which of them are heavy; called once, like the above."""
 
 
 @hookspec

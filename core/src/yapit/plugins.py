@@ -3,7 +3,7 @@
 import inspect
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from yapit import hookspecs
 from yapit.adapters import Adapter, Context
-from yapit.catalog import Model
+from yapit.catalog import Backend, Model
+from yapit.environments import Environment
 from yapit.errors import LoadError, PluginError, StartupError, YapitError
 from yapit.tasks import PROVISION, Task
 
@@ -20,10 +21,21 @@ GROUP = "yapit.plugins"
 
 
 class Plugin(Struct, frozen=True, kw_only=True):
-    """What a person may know of a plugin; `error` is one line, `details` its traceback."""
+    """What a person may know of a plugin.
+
+    Args:
+        name: that of its entry point.
+        version: of its distribution.
+        environment: its folder, if it lives in an environment of its own.
+        hooks: what it implements; in an environment of its own, what it implements there.
+        models: ids of the models it brings.
+        error: one line, if it does not work.
+        details: the error's traceback.
+    """
 
     name: str
     version: str | None = None
+    environment: str | None = None
     hooks: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     error: str | None = None
@@ -38,14 +50,19 @@ class Plugins:
         self._manager.add_hookspecs(hookspecs)
         self._versions: dict[str, str | None] = {}
         self._models: dict[str, list[Model]] | None = None
+        self._backends: dict[str, Backend] | None = None
+        self._runners: dict[str, str] | None = None
         self.failed: dict[str, Plugin] = {}
 
     @classmethod
-    def load(cls, allow: Iterable[str] | None = None) -> "Plugins":
+    def load(
+        cls, allow: Iterable[str] | None = None, environments: Mapping[str, Environment | PluginError] | None = None
+    ) -> "Plugins":
         """Import and register the installed plugins, or of these just the ones named in `allow`.
 
         A plugin that cannot be imported, breaks the hook contract, or shares its name with another distribution's
-        goes to `failed`, and everything else works.
+        goes to `failed`, and everything else works. One that has an environment of its own is not imported, even if
+        it is also installed here: the environment stands for it.
         """
         plugins = cls()
         found = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
@@ -53,9 +70,12 @@ class Plugins:
         counts = Counter(entry.name for entry in found)
         for entry in found:
             plugins._versions[entry.name] = entry.dist.version if entry.dist else None
+        apart = environments or {}
         # pluggy asks the newest first: registered backwards, the first name is the first to be asked.
-        for name in reversed(list(counts) if allowed is None else allowed):
-            if counts[name] == 1:
+        for name in reversed(sorted({*counts, *apart}) if allowed is None else allowed):
+            if name in apart:
+                plugins._register_apart(name, apart[name])
+            elif counts[name] == 1:
                 plugins._load_one(name)
             else:
                 plugins._fail(name, _unloadable(name, found))
@@ -78,8 +98,13 @@ class Plugins:
 
     @property
     def names(self) -> list[str]:
-        """The plugins that work, by name."""
-        return sorted(name for name, _ in self._manager.list_name_plugin())
+        """The plugins that work in this process, by name."""
+        return sorted(name for name, plugin in self._manager.list_name_plugin() if not isinstance(plugin, Environment))
+
+    @property
+    def apart(self) -> dict[str, Environment]:
+        """The environments of the plugins that have one of their own, by the plugin's name."""
+        return {name: found for name, found in self._manager.list_name_plugin() if isinstance(found, Environment)}
 
     def listing(self) -> list[Plugin]:
         """Return every plugin, also the failed ones, by name."""
@@ -88,7 +113,8 @@ class Plugins:
             Plugin(
                 name=name,
                 version=self._versions.get(name),
-                hooks=self._hooks(plugin),
+                environment=str(plugin.folder) if isinstance(plugin, Environment) else None,
+                hooks=plugin.plugin.hooks if isinstance(plugin, Environment) else self._hooks(plugin),
                 models=tuple(model.id for model in models.get(name, ())),
             )
             for name, plugin in self._manager.list_name_plugin()
@@ -98,13 +124,59 @@ class Plugins:
     def models(self) -> dict[str, list[Model]]:
         """Return the models of each plugin; asked once. A plugin that raises or answers wrongly is taken out."""
         if self._models is None:
-            self._models = {}
-            for name, answer in self.each("register_models"):
-                if isinstance(answer, list) and all(isinstance(model, Model) for model in answer):
-                    self._models[name] = answer
-                else:
-                    self._take_out(name, PluginError("register_models must return a list of models"))
+            self._models = dict(self._lists("register_models", Model))
         return self._models
+
+    def backends(self) -> dict[str, Backend]:
+        """Return the backends that plugins declare, by name; asked once."""
+        if self._backends is None:
+            self._ask_backends()
+        return self._backends or {}
+
+    def owner(self, model: Model) -> str | None:
+        """Return the plugin that seems to run the model's backend; None if nobody does."""
+        if model.python is not None:
+            for name, environment in self.apart.items():
+                if environment.python == model.python:
+                    return name
+        return self._who_runs().get(model.backend)
+
+    def interpreters(self) -> dict[str, str]:
+        """Return the interpreter for each backend that runs only in an environment of its own."""
+        apart = self.apart
+        return {backend: apart[name].python for backend, name in self._who_runs().items() if name in apart}
+
+    def version(self, plugin: str | None) -> str | None:
+        """Return the version of the distribution that brought the plugin."""
+        return self._versions.get(plugin) if plugin is not None else None
+
+    def _who_runs(self) -> dict[str, str]:
+        """Return the plugin that runs each backend; asked once."""
+        if self._runners is None:
+            self._ask_backends()
+        return self._runners or {}
+
+    def _ask_backends(self) -> None:
+        """Find out who runs what: surely what a plugin declares, else what has its name, or is its models' backend."""
+        declared = [(backend, name) for name, found in self._lists("register_backends", Backend) for backend in found]
+        runs = [(backend.name, name) for backend, name in declared]
+        runs += [(name, name) for name in (*self.names, *self.apart)]
+        runs += [(model.backend, name) for name, models in self.models().items() for model in models]
+        apart = self.apart
+        self._runners, self._backends = {}, {}
+        # Of several the first counts, and one of this process more than one of elsewhere.
+        for backend, name in sorted(runs, key=lambda pair: pair[1] in apart):
+            self._runners.setdefault(backend, name)
+        for declaration, _ in declared:
+            self._backends.setdefault(declaration.name, declaration)
+
+    def _lists(self, hook: str, kind: type[Any]) -> Iterator[tuple[str, list[Any]]]:
+        """Yield each plugin's answer to a hook that returns a list; one that answers wrongly is taken out."""
+        for name, answer in self.each(hook):
+            if isinstance(answer, list) and all(isinstance(item, kind) for item in answer):
+                yield name, answer
+            else:
+                self._take_out(name, PluginError(f"{hook} must return a list of {kind.__name__.lower()}s"))
 
     def each(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
         """Call a hook plugin by plugin and yield who answered what; one that raises is failed and taken out."""
@@ -144,14 +216,12 @@ class Plugins:
         return adapter
 
     def serves(self, model: Model) -> bool:
-        """Tell, without loading, whether an installed plugin seems to run the model's backend."""
-        if model.backend in self.names:
-            return True
-        return any(model.backend == known.backend for models in self.models().values() for known in models)
+        """Tell, without loading, whether the model seems to have somebody who runs its backend."""
+        return model.python is not None or self.owner(model) is not None
 
     def unserved(self, model: Model) -> str:
         """Return the sentence for a model whose backend nobody runs."""
-        installed = ", ".join(self.names) or "none"
+        installed = ", ".join(sorted([*self.names, *self.apart])) or "none"
         return (
             f"No installed plugin serves backend '{model.backend}' (installed: {installed}); "
             f"try: pip install yapit-plugin-{model.backend}"
@@ -175,6 +245,13 @@ class Plugins:
             self.register(name, manager[name].plugin)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an import may also assert or exit
             self._fail(name, error)
+
+    def _register_apart(self, name: str, found: Environment | PluginError) -> None:
+        if isinstance(found, PluginError):
+            self._fail(name, found)
+            return
+        self._versions[name] = found.plugin.version
+        self._manager.register(found, name=name)
 
     def _take_out(self, name: str, error: BaseException) -> None:
         self._manager.unregister(name=name)

@@ -145,14 +145,17 @@ class TextChunk(Chunk, frozen=True, kw_only=True):
 
 # ── rerank ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 class RerankRequest(Request, frozen=True, kw_only=True):
-    """Score every document against `query`."""
+    """Score each pair of a query and a document.
 
-    query: str
-    documents: tuple[str, ...]
+    Pairs and not one query, so that requests of several clients can be one batch; an adapter that wants a query with
+    its documents groups neighbours.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
 
 
 class Score(Chunk, frozen=True, kw_only=True):
-    """The relevance, 0 to 1, of document number `index`, and the tokens it took."""
+    """The relevance, 0 to 1, of the document of pair number `index`, and the tokens it took."""
 
     index: int
     relevance: float

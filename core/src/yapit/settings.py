@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from yapit.catalog import Catalog, Entry, Model, entry_of, merge, read_entries
 from yapit.errors import SettingsError, did_you_mean
+from yapit.quantities import seconds, size
 
 FILE = "yapit.yaml"
 PREFIX = "YAPIT_"
@@ -46,6 +47,8 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         allow_open: bind beyond loopback although no key is set.
         max_body_bytes: a larger request body gets 413.
         drain_s: seconds that running requests get to finish after SIGTERM.
+        timeout_s: seconds a request may take, then it gets 504; a client may ask for fewer; 0 = no limit.
+        tracing: send OpenTelemetry spans; needs `pip install yapit[otel]`.
     """
 
     host: Text = "127.0.0.1"
@@ -54,6 +57,8 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     allow_open: bool = False
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 10 * 1024 * 1024
     drain_s: Annotated[float, Meta(ge=0)] = 10.0
+    timeout_s: Annotated[float, Meta(ge=0)] = 600.0
+    tracing: bool = False
 
     def require_key(self) -> None:
         """Raise `SettingsError` if the server would listen to the network and let anybody in."""
@@ -87,6 +92,61 @@ class SpeechSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     voice_map_file: str | None = None
 
 
+class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How models are loaded, kept, shared and given back; a catalog entry may say otherwise for its model.
+
+    Args:
+        executor: `thread` or `process` for all models; when None, backends that call themselves heavy get processes.
+        executors: the same for single backends.
+        keep_alive: how long an idle model stays loaded: seconds or `10m`; 0 not at all, negative for ever.
+        memory: what loaded models may take of a device: `8GB`, or `80%` of it; 90% when a device is not named.
+        max_loaded: models loaded at once; 0 = no limit.
+        load_wait_s: seconds a request waits for its model to load, then it gets 503.
+        max_queue: requests that may wait for a model; one more gets 429.
+        queue_timeout_s: seconds a request waits for its turn, then it gets 503; 0 = no limit.
+        batch_tokens: limit of a batch of embeddings, rankings or classifications: its inputs times the longest one.
+        batch_window_s: seconds that a batch waits, on a busy model only, for requests to join it.
+        warm_up: models that are loaded and tried before the server says it is ready; one that fails ends it.
+        warm_up_optional: the same, but one that fails is only reported.
+    """
+
+    executor: str | None = None
+    executors: dict[str, str] = {}
+    keep_alive: str | float = "5m"
+    memory: dict[str, str | int] = {}
+    max_loaded: Annotated[int, Meta(ge=0)] = 0
+    load_wait_s: Annotated[float, Meta(ge=0)] = 120.0
+    max_queue: Annotated[int, Meta(ge=0)] = 100
+    queue_timeout_s: Annotated[float, Meta(ge=0)] = 60.0
+    batch_tokens: Annotated[int, Meta(ge=1)] = 16_384
+    batch_window_s: Annotated[float, Meta(ge=0)] = 0.005
+    warm_up: tuple[Text, ...] = ()
+    warm_up_optional: tuple[Text, ...] = ()
+
+    def __post_init__(self) -> None:
+        seconds(self.keep_alive)
+        for limit in self.memory.values():
+            size(limit)
+
+
+class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether work that was done before is done again.
+
+    Args:
+        enabled: keep results of requests whose answer is always the same, in `data_dir/cache`.
+        max_size: what the results may take on disk: bytes, or text such as `1GB`; the longest unused ones go.
+        single_flight: equal requests that run at the same time are one.
+    """
+
+    enabled: bool = False
+    max_size: str | int = "1GB"
+    single_flight: bool = False
+
+    def __post_init__(self) -> None:
+        if size(self.max_size) is None:
+            raise ValueError("a size in bytes is expected, not a share")
+
+
 class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is logged: `format` auto is text on a terminal and JSON elsewhere."""
 
@@ -100,6 +160,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Args:
         server: where the server listens and whom it lets in.
         speech: how text becomes speech.
+        engine: how models are loaded, kept, shared and given back.
+        cache: whether work that was done before is done again.
         log: what is logged.
         plugins: allow-list of plugins, applied before import; all installed ones when None.
         plugin_settings: a section for each plugin, decoded by the plugin.
@@ -112,6 +174,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     server: ServerSettings = ServerSettings()
     speech: SpeechSettings = SpeechSettings()
+    engine: EngineSettings = EngineSettings()
+    cache: CacheSettings = CacheSettings()
     log: LogSettings = LogSettings()
     plugins: tuple[str, ...] | None = None
     plugin_settings: dict[str, dict[str, Any]] = {}
@@ -189,8 +253,19 @@ def schema() -> dict[str, Any]:
     return msgspec.json.schema(Settings)
 
 
-def catalog(settings: Settings, plugin_models: Mapping[str, list[Model]], folder: Path | None = None) -> Catalog:
+def catalog(
+    settings: Settings,
+    plugin_models: Mapping[str, list[Model]],
+    folder: Path | None = None,
+    interpreters: Mapping[str, str] | None = None,
+) -> Catalog:
     """Return the catalog: `models.local.yaml` over `models.yaml` over the plugins' models, restricted to `models`.
+
+    Args:
+        settings: the effective settings.
+        plugin_models: what each plugin registers.
+        folder: where the models files are looked for; the working directory when None.
+        interpreters: for each backend that runs in an environment of its own; models that name none get it.
 
     Raises:
         SettingsError: a file is no models file, or a name in `models` or `aliases` is in no catalog.
@@ -204,10 +279,15 @@ def catalog(settings: Settings, plugin_models: Mapping[str, list[Model]], folder
             else:
                 registered[model.id] = entry_of(model)
     layers = [read_entries(path) for path in _model_files(settings, folder or Path.cwd())]
-    models = merge(registered.values(), *layers)
+    models = [_housed(model, interpreters or {}) for model in merge(registered.values(), *layers)]
     aliases = {**_openai_aliases(settings, models), **settings.aliases}
     complete = Catalog(models, aliases, tuple(duplicates))
     return complete.restrict(settings.models) if settings.models else complete
+
+
+def _housed(model: Model, interpreters: Mapping[str, str]) -> Model:
+    python = model.python or interpreters.get(model.backend)
+    return model if python == model.python else msgspec.structs.replace(model, python=python)
 
 
 def _openai_aliases(settings: Settings, models: list[Model]) -> dict[str, str]:
@@ -283,7 +363,8 @@ def _from_text(path: str, text: str) -> Any:
     if isinstance(default, list | tuple) or path == "plugins":
         return parts
     if isinstance(default, dict):
-        pairs = [part.partition(":") for part in parts]
+        # A device may have a colon of its own, as `cuda:0:90%`.
+        pairs = [part.rpartition(":") if path == "engine.memory" else part.partition(":") for part in parts]
         if not all(colon for _, colon, _ in pairs):
             raise SettingsError(f"{path}: expected 'name:value,name:value', got '{text}'")
         return {key.strip(): value.strip() for key, _, value in pairs}

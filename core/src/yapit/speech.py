@@ -1,22 +1,24 @@
 """From text to encoded speech: sentences, the engine, seams, tempo, one encoder for the whole response."""
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing
-from typing import Any
+from contextlib import AsyncExitStack, aclosing
+from functools import cache
+from importlib.metadata import version
+from typing import Any, Literal, Self
 
-import msgspec
 from msgspec import Struct
 
 from yapit import text
-from yapit.audio import PCM_RATE, Encoder, Joiner, Tempo, encode
+from yapit.audio import PCM_RATE, Encoder, encode
 from yapit.catalog import Model
 from yapit.engine import Engine
-from yapit.errors import BackendError
+from yapit.engine.cache import Layer
+from yapit.errors import YapitError
 from yapit.schemas import AudioChunk, SynthesizeRequest, Word, WordSource
 from yapit.settling import settle
 from yapit.tasks import SYNTHESIZE
+from yapit.timeline import Part, Timeline
 
 _AHEAD = 8  # parts not yet encoded and sent with which the next piece of text may be started
 _FIRST_CHARS = 80  # a short first piece is heard early
@@ -24,10 +26,6 @@ _FIRST_SLICE_S, _LONGEST_SLICE_S = 0.06, 1.92  # of audio that is encoded at onc
 _FIRST_MP3_SLICE_S = 0.1  # from less, LAME makes nothing
 _TOKENS_PER_S = 20
 _INLINE = {"pcm", "wav"}  # formats whose encoding costs less than the hop to a thread
-# A word, or one character of the scripts that put no spaces between words.
-_WORD = re.compile(
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+(?:['\u2019.-][^\W_]+)*"
-)
 
 
 class Utterance(Struct, frozen=True, kw_only=True):
@@ -50,11 +48,14 @@ class Utterance(Struct, frozen=True, kw_only=True):
         return min(max(self.speed, slow), fast)
 
 
-class Part(Struct, frozen=True):
-    """A stretch of the encoded response and the words whose times have become known."""
+class _Made(Struct, frozen=True, array_like=True):
+    """What is kept of a response: a part, and what is known when it has been made."""
 
     audio: bytes
-    words: tuple[Word, ...] = ()
+    words: tuple[Word, ...]
+    samples: int
+    sample_rate: int
+    word_source: WordSource
 
 
 class SpeechUsage(Struct, frozen=True, kw_only=True):
@@ -93,8 +94,52 @@ class Speech:
         """What was made so far."""
         return SpeechUsage(input_characters=len(self._utterance.text), audio_seconds=self._samples / self._sample_rate)
 
-    async def parts(self) -> AsyncGenerator[Part, None]:
+    def parts(self) -> AsyncGenerator[Part, None]:
         """Yield the encoded response while it is made."""
+        return self._cached("parts") if self._engine.cache.on else self._streamed()
+
+    async def complete(self) -> Part:
+        """Return the whole response, with exact sizes in its header where the format has them."""
+        if not self._engine.cache.on:
+            return await self._whole()
+        async with aclosing(self._cached("complete")) as parts:
+            # To its end, as nothing else is kept.
+            (part,) = [part async for part in parts]
+        return part
+
+    async def _cached(self, shape: Literal["parts", "complete"]) -> AsyncGenerator[Part, None]:
+        """Yield an equal response that was made before, or is being made; or else make it."""
+        said, engine = self._utterance, self._engine
+        codec = None if said.format in _INLINE else _codec_version()
+        further = (shape, said.format, said.words, said.speed, codec)
+        key = await engine.keys.of(SYNTHESIZE, said.model, self._request(said.text), *further)
+        layer = Layer(_Made, engine.meters.of(SYNTHESIZE, said.model).cached, outer=True)
+
+        def make() -> AsyncGenerator[_Made, None]:
+            # By another object: this one follows what is heard, which may lag behind what is made.
+            return Speech(engine, said)._making(shape)  # noqa: SLF001 - one of the same class
+
+        async with aclosing(engine.cache.stream(key, layer, make)) as items:
+            async for made in items:
+                self._samples, self._sample_rate, self.word_source = made.samples, made.sample_rate, made.word_source
+                if made.audio or made.words or shape == "complete":
+                    yield Part(made.audio, made.words)
+
+    async def _making(self, shape: Literal["parts", "complete"]) -> AsyncGenerator[_Made, None]:
+        """Make the response and yield it in the way it is kept, the final usage last."""
+        if shape == "complete":
+            yield self._noted(await self._whole())
+            return
+        async with aclosing(self._streamed()) as parts:
+            async for part in parts:
+                yield self._noted(part)
+        yield self._noted(Part(b""))
+
+    def _noted(self, part: Part) -> _Made:
+        return _Made(part.audio, part.words, self._samples, self._sample_rate, self.word_source)
+
+    async def _streamed(self) -> AsyncGenerator[Part, None]:
+        """Make the response part by part."""
         encoder = Encoder(self._utterance.format, self._sample_rate)
         opening = self._open(encoder)
         try:
@@ -141,8 +186,8 @@ class Speech:
             yield pcm[start : start + size]
             start += size
 
-    async def complete(self) -> Part:
-        """Return the whole response, with exact sizes in its header where the format has them."""
+    async def _whole(self) -> Part:
+        """Make the response in one piece."""
         pcm, words = list[bytes](), list[Word]()
         async with aclosing(self._joined()) as stream:
             async for part in stream:
@@ -192,35 +237,37 @@ class Speech:
 
     async def _joined(self, before_piece: Callable[[], Awaitable[None]] | None = None) -> AsyncGenerator[Part, None]:
         """Yield the speech of one piece of text after the other as PCM at the model's rate."""
-        said = self._utterance
-        track: _Track | None = None
-        offset = 0
-        for piece, last in _marked(text.split(said.text, first_chars=_FIRST_CHARS)):
-            if before_piece is not None:
-                await before_piece()
-            begun = False
-            async with aclosing(self._engine.stream(SYNTHESIZE, said.model, self._request(piece))) as chunks:
-                async for chunk in chunks:
-                    assert isinstance(chunk, AudioChunk)  # noqa: S101 - the executor checked it; this tells mypy
-                    if track is None:
-                        self._sample_rate = chunk.sample_rate
-                        track = _Track(chunk.sample_rate, said.speed / said.own_speed, words=said.words)
-                    if not begun:
-                        track.begin(piece, offset, last=last)
-                        begun = True
-                    part = track.push(chunk)
-                    if part.audio or part.words:
-                        self._samples += len(part.audio) // 2
-                        yield part
-            if track is not None and begun and (words := track.end()):
-                yield Part(b"", words)
-            offset += len(piece)
-        if track is not None:
-            self.word_source = track.word_source
-            rest = track.finish()
+        async with _Hold(self._engine, self._utterance.model) as hold:
+            timeline: Timeline | None = None
+            offset = 0
+            for piece, last in _marked(text.split(self._utterance.text, first_chars=_FIRST_CHARS)):
+                if before_piece is not None:
+                    await before_piece()
+                begun = False
+                async with aclosing(hold.stream(self._request(piece))) as chunks:
+                    async for chunk in chunks:
+                        timeline = timeline or self._begin(chunk.sample_rate)
+                        if not begun:
+                            timeline.begin(piece, offset, last=last)
+                            begun = True
+                        part = timeline.push(chunk)
+                        if part.audio or part.words:
+                            self._samples += len(part.audio) // 2
+                            yield part
+                if timeline is not None and begun and (words := timeline.end()):
+                    yield Part(b"", words)
+                offset += len(piece)
+        if timeline is not None:
+            self.word_source = timeline.word_source
+            rest = timeline.finish()
             if rest:
                 self._samples += len(rest) // 2
                 yield Part(rest)
+
+    def _begin(self, sample_rate: int) -> Timeline:
+        said = self._utterance
+        self._sample_rate = sample_rate
+        return Timeline(sample_rate, said.speed / said.own_speed, words=said.words)
 
     def _request(self, piece: str) -> SynthesizeRequest:
         said = self._utterance
@@ -234,76 +281,39 @@ class Speech:
         )
 
 
-class _Track:
-    """The time line of a response: seams, tempo, and the words' places on it."""
+class _Hold:
+    """Keeps the model loaded from the first piece that it is needed for to the last one."""
 
-    def __init__(self, sample_rate: int, tempo: float, *, words: bool) -> None:
-        self._rate = sample_rate
-        self._factor = tempo
-        self._joiner = Joiner(sample_rate)
-        self._tempo = Tempo(sample_rate, tempo)
-        self._wanted = words
-        self._piece = ""
-        self._offset = 0
-        self._samples = 0
-        self._native = False
-        self._last: Word | None = None
-        self.word_source: WordSource = "native"
+    def __init__(self, engine: Engine, model: Model) -> None:
+        self._engine = engine
+        self._model = model
+        self._held = AsyncExitStack()
+        self._holds = False
 
-    def begin(self, piece: str, offset: int, *, last: bool) -> None:
-        """Start a piece, which stands at `offset` in the whole text."""
-        self._joiner.begin(last=last)
-        self._piece, self._offset, self._samples, self._native = piece, offset, 0, False
+    async def __aenter__(self) -> Self:
+        return self
 
-    def push(self, chunk: AudioChunk) -> Part:
-        """Return what of the chunk, and of what was held back, is ready."""
-        if chunk.sample_rate != self._rate:
-            raise BackendError(f"The model changed its sample rate from {self._rate} to {chunk.sample_rate} Hz.")
-        self._samples += len(chunk.pcm) // 2
-        audio = self._tempo.process(self._joiner.push(chunk.pcm))
-        if not (self._wanted and chunk.words):
-            return Part(audio)
-        self._native = True
-        # The last word waits: where its piece ends is known at the end of the piece.
-        known = [] if self._last is None else [self._last]
-        known += [self._placed(word) for word in chunk.words]
-        self._last = known.pop()
-        return Part(audio, tuple(known))
+    async def __aexit__(self, *exception: object) -> None:
+        await self._held.aclose()
 
-    def end(self) -> tuple[Word, ...]:
-        """Return the last word of the piece, or all, estimated, if they are wanted and its model did not say them."""
-        if self._last is not None:
-            word, self._last = self._last, None
-            # Models count the silence after a word as its own; some of it has been cut.
-            end_s = round(min(word.end_s, self._joiner.joined_s / self._factor), 3)
-            return (msgspec.structs.replace(word, start_s=min(word.start_s, end_s), end_s=end_s),)
-        if not self._wanted or self._native:
-            return ()
-        self.word_source = "estimated"
-        seconds_per_character = self._samples / self._rate / max(1, len(self._piece))
-        estimates = (
-            Word(
-                text=match[0],
-                start_s=match.start() * seconds_per_character,
-                end_s=match.end() * seconds_per_character,
-                offset=match.start(),
-            )
-            for match in _WORD.finditer(self._piece)
-        )
-        return tuple(self._placed(word) for word in estimates)
+    async def stream(self, request: SynthesizeRequest) -> AsyncGenerator[AudioChunk, None]:
+        """Yield the speech of one piece."""
+        if not self._holds and not await self._engine.knows(SYNTHESIZE, self._model, request):
+            await self._hold(request)
+        async with aclosing(self._engine.stream(SYNTHESIZE, self._model, request)) as chunks:
+            async for chunk in chunks:
+                assert isinstance(chunk, AudioChunk)  # noqa: S101 - the executor checked it; this tells mypy
+                yield chunk
 
-    def finish(self) -> bytes:
-        """Return what is still held back."""
-        return self._tempo.process(self._joiner.finish()) + self._tempo.finish()
-
-    def _placed(self, word: Word) -> Word:
-        shift = self._joiner.offset_s
-        return Word(
-            text=word.text,
-            start_s=round(max(0.0, word.start_s + shift) / self._factor, 3),
-            end_s=round(max(0.0, word.end_s + shift) / self._factor, 3),
-            offset=word.offset + self._offset,
-        )
+    async def _hold(self, request: SynthesizeRequest) -> None:
+        call = self._engine.meters.of(SYNTHESIZE, self._model).call(request)
+        try:
+            await self._held.enter_async_context(self._engine.hold(SYNTHESIZE, self._model))
+        except YapitError as error:
+            # The call that fails comes no further than this.
+            call.end(error.code or error.type)
+            raise
+        self._holds = True
 
 
 def _marked(pieces: Iterator[str]) -> Iterator[tuple[str, bool]]:
@@ -313,3 +323,9 @@ def _marked(pieces: Iterator[str]) -> Iterator[tuple[str, bool]]:
         following = next(pieces, None)
         yield piece, following is None
         piece = following
+
+
+@cache
+def _codec_version() -> str:
+    """Return what may change the bytes of an encoding beside yapit."""
+    return version("av")

@@ -34,15 +34,17 @@ def broken(tmp_path: Path) -> dict[str, str]:
 
 def test_a_plugin_that_fails_is_listed_and_the_others_work(yapit: Yapit, broken: dict[str, str]) -> None:
     listed = {entry["name"]: entry for entry in json.loads(yapit("plugins", "--json", **broken).stdout)}
-    assert all(set(entry) == {"name", "version", "hooks", "models", "error"} for entry in listed.values())
+    keys = {"name", "version", "environment", "hooks", "models", "error"}
+    assert all(set(entry) == keys for entry in listed.values())
     assert listed["broken"] == {
         "name": "broken",
         "version": "2.5",
+        "environment": None,
         "hooks": [],
         "models": [],
         "error": "ImportError: libmissing.so is not there",
     }
-    assert listed["espeak"]["hooks"] == ["register_models", "synthesize"]
+    assert listed["espeak"]["hooks"] == ["register_backends", "register_models", "synthesize"]
     assert listed["espeak"]["models"] == ["espeak"]
     assert listed["echo"]["error"] is None
     plain = yapit("plugins", **broken)

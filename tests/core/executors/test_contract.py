@@ -1,292 +1,108 @@
 """What every executor promises, whatever carries its calls.
 
-The adapters are driven by steps that stand in the request, and they tell what they do through files: they may run in
-this process or in another one.
+The adapters are driven by steps that stand in the request, and they tell what they do through files (`scripted.py`):
+they may run in this process or in another one.
 """
 
 import asyncio
 import os
-import select
-import threading
+import signal
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, closing, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from loops import PATIENCE_S, run, turns
+from bench import Bench, Case, text
+from loops import run, turns
+from scripted import ERRORS, FAILURES, OUT_OF_MEMORY, PASSING, Steps
+from workers import workers
 from yapit import (
-    AudioChunk,
     BackendError,
     CapacityError,
     Context,
-    DeadlineError,
-    GenerateRequest,
     InvalidInputError,
     LoadError,
-    Model,
-    RateLimitError,
-    RemoteError,
-    TextChunk,
-    TextGenerator,
+    OutOfMemoryError,
     YapitError,
-    hookimpl,
 )
-from yapit.executors import Executor, executor
+from yapit.errors import WorkerDiedError
+from yapit.executors import executor
 from yapit.plugins import Plugins
 from yapit.schemas import Chunk
-from yapit.tasks import GENERATE
 
-EXECUTORS = ["thread"]
+EXECUTORS = ["thread", "process"]
+ISOLATED = ["process"]  # what happens to the adapter's process does not happen to ours
 COLOURS = ["generator", "iterator", "async generator", "async iterator"]
-COMPUTING = COLOURS[:2]
-AHEAD = 10  # chunks that an adapter may be ahead of its reader
-Steps = list[tuple[str, Any]]
+# A child starts in a quarter of a second, and drives the adapter as a thread does.
+CASES = [(kind, colour) for kind in EXECUTORS for colour in (COLOURS if kind == "thread" else COLOURS[::2])]
+AHEAD = {"thread": 10, "process": 26}  # chunks that an adapter may be ahead of its reader
 
 
-class Stage:
-    """What a test and its adapters tell each other: notes in a file, and gates that are named pipes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._gates: dict[str, int] = {}
-
-    def note(self, line: str) -> None:
-        with (self.folder / "notes").open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
-
-    def notes(self) -> list[str]:
-        with suppress(FileNotFoundError):
-            return (self.folder / "notes").read_text("utf-8").splitlines()
-        return []
-
-    def open(self, gate: str, times: int = 1) -> None:
-        """Let `times` callers through, now or when they come."""
-        os.write(self._gate(gate), b"." * times)
-
-    def pass_(self, gate: str) -> None:
-        """Block until the gate is opened."""
-        descriptor = self._gate(gate)
-        if not select.select([descriptor], [], [], PATIENCE_S)[0]:
-            raise TimeoutError(gate)
-        os.read(descriptor, 1)
-
-    async def passed(self, gate: str) -> None:
-        """Wait until the gate is opened."""
-        loop, descriptor, opened = asyncio.get_running_loop(), self._gate(gate), asyncio.Event()
-        loop.add_reader(descriptor, opened.set)
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await opened.wait()
-            os.read(descriptor, 1)
-        finally:
-            loop.remove_reader(descriptor)
-
-    def close(self) -> None:
-        for descriptor in self._gates.values():
-            os.close(descriptor)
-
-    def _gate(self, gate: str) -> int:
-        if gate not in self._gates:
-            path = self.folder / f"gate-{gate}"
-            with suppress(FileExistsError):
-                os.mkfifo(path)
-            self._gates[gate] = os.open(path, os.O_RDWR | os.O_NONBLOCK)  # both ends, so that no open waits
-        return self._gates[gate]
+def cases(*wanted: tuple[str, str]) -> list[Any]:
+    return [pytest.param(one, id="-".join(one)) for one in wanted]
 
 
-# ── the adapters ──────────────────────────────────────────────────────────────────────────────────────────────────────
-ERRORS: dict[str, BaseException] = {
-    "value": ValueError("secret"),
-    "lookup": KeyError("secret"),
-    "exit": SystemExit("secret"),
-    "stop": StopIteration("secret"),
-    "input": InvalidInputError("No such voice.", param="voice"),
-    "capacity": CapacityError("Full.", retry_after_s=2.5),
-    "rate": RateLimitError("Slower.", code="queue_full", retry_after_s=1),
-    "remote": RemoteError("Gone."),
-    "deadline": DeadlineError("Too long."),
-}
+@pytest.fixture(params=cases(*CASES))
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    """Every executor with adapters of every colour."""
+    kind, colour = request.param
+    with closing(Case(kind, colour, tmp_path)) as made:
+        yield made
 
 
-def here() -> str:
-    return f"{os.getpid()}-{threading.get_ident()}"
+@pytest.fixture(params=cases(*(one for one in CASES if "async" not in one[1])))
+def computing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    """Every executor with adapters that compute."""
+    kind, colour = request.param
+    with closing(Case(kind, colour, tmp_path)) as made:
+        yield made
 
 
-def act(stage: Stage, verb: str, value: Any) -> Iterator[Chunk]:
-    """Do one step that does not wait."""
-    match verb:
-        case "say":
-            yield TextChunk(text=value)
-        case "count":
-            yield from (TextChunk(text=str(number)) for number in range(value))
-        case "wrong":
-            yield AudioChunk(pcm=b"", sample_rate=1)
-        case "open":
-            stage.open(value)
-        case "note":
-            stage.note(value)
-        case "here":
-            stage.note(f"call {here()}")
-        case "raise":
-            raise ERRORS[value]
-
-
-def play(stage: Stage, steps: Steps) -> Iterator[Chunk]:
-    try:
-        for verb, value in steps:
-            if verb == "pass":
-                stage.pass_(value)
-            else:
-                yield from act(stage, verb, value)
-    finally:
-        stage.note("let go")
-
-
-async def play_waiting(stage: Stage, steps: Steps) -> AsyncIterator[Chunk]:
-    try:
-        for verb, value in steps:
-            if verb == "pass":
-                await stage.passed(value)
-            for chunk in act(stage, verb, value):
-                yield chunk
-    finally:
-        await asyncio.sleep(0)  # letting go may take a turn of the loop
-        stage.note("let go")
-
-
-class Scripted(TextGenerator):
-    """An adapter whose method returns what the model's colour says."""
-
-    def __init__(self, model: Model) -> None:
-        self.stage = Stage(Path(model.options["folder"]))
-        self.max_concurrency = model.options.get("slots", 1)
-        self.model = model
-        self.stage.note(f"load {here()}")
-        if model.options.get("gated"):
-            self.stage.open("loading")
-            self.stage.pass_("go")
-
-    def generate(self, request: GenerateRequest) -> Any:
-        """Return, without being a generator itself, an iterator of either kind."""
-        steps = request.options["steps"]
-        early = request.options["early"]
-        if early == "none":
-            return None
-        if early:
-            raise ERRORS[early]
-        if self.model.options["colour"] == "list":
-            return iter([TextChunk(text=value) for _, value in steps])
-        return (play_waiting if "async" in self.model.options["colour"] else play)(self.stage, steps)
-
-    def close(self) -> None:
-        self.stage.note(f"close {here()}")
-        self.stage.close()
-        if self.model.options.get("stuck"):
-            raise ValueError("secret")
-
-
-class Computing(Scripted):
-    def generate(self, request: GenerateRequest) -> Iterator[TextChunk]:
-        chunks: Any = play(self.stage, request.options["steps"])
-        yield from chunks
-
-
-class Waiting(Scripted):
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[TextChunk]:
-        chunks: Any = play_waiting(self.stage, request.options["steps"])
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield chunk
-
-
-class ScriptedPlugin:
-    @hookimpl
-    def generate(self, model: Model, context: Context) -> TextGenerator | None:
-        if model.backend != "scripted":
-            return None
-        if failure := model.options.get("failure"):
-            raise ERRORS[failure]
-        return {"generator": Computing, "async generator": Waiting}.get(model.options["colour"], Scripted)(model)
-
-
-# ── the bench ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture(params=EXECUTORS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def plain(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    """Every executor."""
+    with closing(Case(request.param, "generator", tmp_path)) as made:
+        yield made
 
 
-@pytest.fixture(params=COLOURS)
-def colour(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(params=cases(*(one for one in CASES if one[0] in ISOLATED)))
+def isolated(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    """Every executor that runs adapters in processes of their own."""
+    kind, colour = request.param
+    with closing(Case(kind, colour, tmp_path)) as made:
+        yield made
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path)
-    yield made
-    made.close()
+def numbers(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
 
 
-class Bench:
-    """One executor with one scripted model."""
-
-    def __init__(self, kind: str, stage: Stage, colour: str, **options: Any) -> None:
-        plugins = Plugins()
-        plugins.register("scripted", ScriptedPlugin())
-        self.executor: Executor = executor(kind, plugins, Context())
-        options |= {"folder": str(stage.folder), "colour": colour}
-        self.model = Model(id="m", backend="scripted", tasks=("generate",), options=options)
-
-    async def load(self) -> int:
-        return await self.executor.load(GENERATE, self.model)
-
-    async def unload(self) -> None:
-        await self.executor.unload(GENERATE, self.model)
-
-    def ask(self, *steps: tuple[str, Any], early: str | None = None) -> AsyncGenerator[Chunk, None]:
-        request = GenerateRequest(prompt="", options={"steps": steps, "early": early})
-        return self.executor.stream(GENERATE, self.model, request)
-
-    async def say(self, *steps: tuple[str, Any], early: str | None = None) -> list[str]:
-        """Return the texts of one call."""
-        async with aclosing(self.ask(*steps, early=early)) as chunks:
-            return [text(chunk) async for chunk in chunks]
-
-
-@asynccontextmanager
-async def loaded(kind: str, stage: Stage, colour: str, **options: Any) -> AsyncIterator[Bench]:
-    bench = Bench(kind, stage, colour, **options)
-    await bench.load()
-    try:
-        yield bench
-    finally:
-        await bench.unload()
-
-
-def text(chunk: Chunk) -> str:
-    assert isinstance(chunk, TextChunk)
-    return chunk.text
+async def overtaken(bench: Bench) -> None:
+    """Return when what was said before, here and there, is known on the other side: a whole call came after it."""
+    await bench.say(("count", 50))
 
 
 # ── chunks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_chunks_come_all_and_in_order(kind: str, stage: Stage, colour: str) -> None:
+def test_chunks_come_all_and_in_order(case: Case) -> None:
     async def main() -> None:
-        async with loaded(kind, stage, colour) as bench:
-            assert await bench.say(("count", 50)) == [str(number) for number in range(50)]
+        async with case.loaded() as bench:
+            assert await bench.say(("count", 50)) == numbers(50)
             assert await bench.say() == []
             assert await bench.say(("say", "a"), ("say", ""), ("say", "b")) == ["a", "", "b"]
-        assert stage.notes().count("let go") == 3
+        assert case.stage.notes().count("let go") == 3
 
     run(main())
 
 
-def test_a_list_s_iterator_is_one_too(kind: str, stage: Stage) -> None:
+def test_a_list_s_iterator_is_one_too(plain: Case) -> None:
     async def main() -> None:
-        async with loaded(kind, stage, "list") as bench:
+        async with plain.loaded(colour="list") as bench:
             assert await bench.say(("say", "a"), ("say", "b")) == ["a", "b"]
             async with aclosing(bench.ask(("say", "a"), ("say", "b"))) as chunks:
                 assert text(await anext(chunks)) == "a"
@@ -294,100 +110,218 @@ def test_a_list_s_iterator_is_one_too(kind: str, stage: Stage) -> None:
     run(main())
 
 
-LARGE = "x" * (2 << 20)
-
-
-@pytest.mark.parametrize("step", [("count", 10_000), ("say", LARGE)], ids=["many", "large"])
-def test_many_and_large_chunks(kind: str, stage: Stage, colour: str, step: tuple[str, Any]) -> None:
+def test_ten_thousand_chunks(case: Case) -> None:
     async def main() -> None:
-        async with loaded(kind, stage, colour) as bench:
-            wanted = [LARGE] if step[0] == "say" else [str(number) for number in range(10_000)]
-            assert await bench.say(step) == wanted
+        async with case.loaded() as bench:
+            assert await bench.say(("count", 10_000)) == numbers(10_000)
 
     run(main())
 
 
-def test_an_adapter_is_not_far_ahead_of_its_reader(kind: str, stage: Stage, colour: str) -> None:
+def test_chunks_and_requests_of_two_megabytes(case: Case) -> None:
+    large = [letter * (2 << 20) for letter in "xyz"]
+
+    async def main() -> None:
+        async with case.loaded(slots=2) as bench:
+            assert await bench.say(*[("say", one) for one in large]) == large
+            calls = [bench.say(("say", large[0])), bench.say(*[("say", one) for one in large * 10])]
+            assert await asyncio.gather(*calls) == [large[:1], large * 10]
+
+    run(main())
+
+
+def test_an_adapter_is_not_far_ahead_of_its_reader(case: Case) -> None:
     aloud = [("note", "made"), ("say", "a")] * 2_000
 
     async def main() -> None:
-        async with loaded(kind, stage, colour) as bench, aclosing(bench.ask(*aloud)) as chunks:
-            for read in range(1, 30):
-                await anext(chunks)
-                await turns(100)  # in which an adapter that nothing holds back makes hundreds
-                assert stage.notes().count("made") <= read + AHEAD
-        assert stage.notes()[-2] == "let go"
+        async with case.loaded(slots=2) as bench, aclosing(bench.ask(*aloud)) as chunks:
+            read = 0
+            for more in (1, 1, 7, 1, 8, 30):
+                for _ in range(more):
+                    await anext(chunks)
+                read += more
+                await bench.say(("count", 500))  # in which an adapter that nothing holds back makes hundreds
+                assert read <= case.stage.notes().count("made") <= read + AHEAD[case.kind]
+        assert case.stage.notes()[-2] == "let go"
 
     run(main())
 
 
-def test_calls_do_not_mix(kind: str, stage: Stage, colour: str) -> None:
+@pytest.mark.parametrize("slots", [1, 4, 64])
+def test_sixty_four_callers_at_once_get_what_is_theirs(case: Case, slots: int) -> None:
     async def main() -> None:
-        async with loaded(kind, stage, colour, slots=4) as bench:
-            words = [f"call {number}" for number in range(4)]
+        async with case.loaded(slots=slots) as bench:
+            words = [f"call {number}" for number in range(64)]
             calls = [bench.say(*[("say", word)] * 25) for word in words]
             assert await asyncio.gather(*calls) == [[word] * 25 for word in words]
 
     run(main())
 
 
-# ── closing and cancelling ────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("read", [1, 5, 30])
-def test_closing_early_returns_when_the_adapter_has_let_go(kind: str, stage: Stage, colour: str, read: int) -> None:
+# ── capacity ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("slots", [1, 7])
+def test_loading_tells_how_many_calls_may_run(plain: Case, slots: int) -> None:
     async def main() -> None:
-        async with loaded(kind, stage, colour) as bench:
-            chunks = bench.ask(("count", 10_000))
-            for _ in range(read):
-                await anext(chunks)
+        bench = plain.bench(slots=slots)
+        assert await bench.load() == slots
+        await bench.unload()
+        await bench.unload()
+        assert [line.split()[0] for line in plain.stage.notes()] == ["load", "close"]
+
+    run(main())
+
+
+def test_with_three_slots_three_calls_run_at_once(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded(slots=3) as bench:
+            calls = [asyncio.create_task(bench.say(("open", f"in{n}"), ("pass", f"go{n}"))) for n in range(3)]
+            for number in range(3):
+                await case.stage.passed(f"in{number}")
+            for number in range(3):
+                case.stage.open(f"go{number}")
+            await asyncio.gather(*calls)
+
+    run(main())
+
+
+def test_a_fourth_call_begins_when_one_of_three_has_ended(computing: Case) -> None:
+    async def main() -> None:
+        async with computing.loaded(slots=3) as bench:
+            steps: list[Steps] = [[("note", "in"), ("open", "in"), ("pass", "go")] for _ in range(4)]
+            calls = [asyncio.create_task(bench.say(*one)) for one in steps]
+            for _ in range(3):
+                await computing.stage.passed("in")
+            computing.stage.open("go")
+            await computing.stage.passed("in")
+            computing.stage.open("go", times=3)
+            await asyncio.gather(*calls)
+        assert computing.stage.notes()[1:6] == ["in", "in", "in", "let go", "in"]
+
+    run(main())
+
+
+def test_with_one_slot_everything_happens_on_one_thread(computing: Case) -> None:
+    async def main() -> None:
+        async with computing.loaded() as bench:
+            for _ in range(3):
+                await bench.say(("here", 0))
+            await asyncio.gather(*(bench.say(("here", 0), ("count", 20)) for _ in range(3)))
+        noted = [line.split() for line in computing.stage.notes() if line != "let go"]
+        assert Counter(what for what, _ in noted) == {"load": 1, "call": 6, "close": 1}
+        assert len({where for _, where in noted}) == 1
+
+    run(main())
+
+
+# ── closing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_closing_early_returns_when_the_adapter_has_let_go(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench:
+            for closed, read in enumerate((1, 5, 8, 30)):
+                chunks = bench.ask(("count", 10_000))
+                assert [text(await anext(chunks)) for _ in range(read)] == numbers(read)
+                await chunks.aclose()
+                assert case.stage.notes()[1:] == ["let go"] * (2 * closed + 1)
+                assert await bench.say(("say", "again")) == ["again"]
+
+    run(main())
+
+
+def test_closing_before_the_first_chunk_asks_nothing(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench:
+            await bench.ask(("note", "asked")).aclose()
+        assert "asked" not in case.stage.notes()
+
+    run(main())
+
+
+def test_closing_after_the_last_chunk_changes_nothing(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench:
+            chunks = bench.ask(("count", 3))
+            assert [text(chunk) async for chunk in chunks] == numbers(3)
             await chunks.aclose()
-            assert stage.notes()[1:] == ["let go"]
             assert await bench.say(("say", "again")) == ["again"]
 
     run(main())
 
 
-def test_closing_before_the_first_chunk_asks_nothing(kind: str, stage: Stage, colour: str) -> None:
+# ── cancelling ────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(("before", "after"), [(0, 1), (1, 1), (20, 1), (3, 0)])
+def test_cancelling_while_the_adapter_works(case: Case, before: int, after: int) -> None:
+    """Before the first chunk, between two, and after the last one."""
+
     async def main() -> None:
-        async with loaded(kind, stage, colour) as bench:
-            await bench.ask(("note", "asked")).aclose()
-        assert "asked" not in stage.notes()
-
-    run(main())
-
-
-def test_cancelling_while_the_adapter_works_on_a_chunk(kind: str, stage: Stage, colour: str) -> None:
-    async def main() -> None:
-        async with loaded(kind, stage, colour) as bench:
-            reader = asyncio.create_task(bench.say(("say", "a"), ("open", "busy"), ("pass", "go"), ("say", "b")))
-            await stage.passed("busy")
+        async with case.loaded() as bench:
+            steps: Steps = [("count", before), ("open", "busy"), ("pass", "go"), ("count", after)]
+            reader = asyncio.create_task(bench.say(*steps))
+            await case.stage.passed("busy")
             reader.cancel()
-            stage.open("go")  # what computes cannot be broken off within a step
+            case.stage.open("go")  # what computes cannot be broken off within a step
             with pytest.raises(asyncio.CancelledError):
                 await reader
-            assert stage.notes()[1:] == ["let go"]
+            assert case.stage.notes()[1:] == ["let go"]
             assert await bench.say(("say", "again")) == ["again"]
 
     run(main())
 
 
-def test_cancelling_twice_still_waits_for_the_adapter(kind: str, stage: Stage) -> None:
+def test_cancelling_while_the_method_has_not_returned_its_iterator(plain: Case) -> None:
     async def main() -> None:
-        async with loaded(kind, stage, "generator") as bench:
+        async with plain.loaded(colour="iterator", slots=2) as bench:
+            reader = asyncio.create_task(bench.say(("note", "begun"), early="wait"))
+            await plain.stage.passed("busy")
+            reader.cancel()
+            await turns()
+            await overtaken(bench)
+            plain.stage.open("go")
+            with pytest.raises(asyncio.CancelledError):
+                await reader
+            assert await bench.say(("say", "again")) == ["again"]
+        assert "begun" not in plain.stage.notes()
+
+    run(main())
+
+
+def test_cancelling_at_any_turn_of_the_loop(case: Case) -> None:
+    """Later and later, until the call is over first."""
+
+    async def main() -> None:
+        async with case.loaded() as bench:
+            pause, cancelled = 0, True
+            while cancelled:
+                call = asyncio.create_task(bench.say(("note", "begun"), ("count", 30)))
+                await turns(pause)
+                call.cancel()
+                with suppress(asyncio.CancelledError):
+                    assert await call == numbers(30)
+                assert case.stage.notes().count("begun") == case.stage.notes().count("let go")
+                cancelled = call.cancelled()
+                pause += 1 + pause // 10
+            assert await bench.say(("say", "again")) == ["again"]
+
+    run(main())
+
+
+def test_cancelling_twice_still_waits_for_the_adapter(plain: Case) -> None:
+    async def main() -> None:
+        async with plain.loaded() as bench:
             reader = asyncio.create_task(bench.say(("open", "busy"), ("pass", "go")))
-            await stage.passed("busy")
+            await plain.stage.passed("busy")
             for _ in range(3):
                 reader.cancel()
                 await turns()
             assert not reader.done()
-            stage.open("go")
+            plain.stage.open("go")
             with pytest.raises(asyncio.CancelledError):
                 await reader
-            assert stage.notes()[1:] == ["let go"]
+            assert plain.stage.notes()[1:] == ["let go"]
 
     run(main())
 
 
-def test_cancelling_between_chunks(kind: str, stage: Stage, colour: str) -> None:
+def test_cancelling_while_the_reader_does_something_else(case: Case) -> None:
     async def main() -> None:
         async def slow_reader() -> None:
             async with aclosing(bench.ask(("count", 100))) as chunks:
@@ -396,42 +330,42 @@ def test_cancelling_between_chunks(kind: str, stage: Stage, colour: str) -> None
                     await asyncio.Event().wait()
 
         reading = asyncio.Event()
-        async with loaded(kind, stage, colour) as bench:
+        async with case.loaded() as bench:
             reader = asyncio.create_task(slow_reader())
             await reading.wait()
             reader.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await reader
-            assert stage.notes()[1:] == ["let go"]
+            assert case.stage.notes()[1:] == ["let go"]
 
     run(main())
 
 
-def test_a_call_that_is_left_while_it_waits_for_the_thread_never_starts(kind: str, stage: Stage) -> None:
+def test_a_call_that_is_left_while_it_waits_for_a_slot_ends_at_once_and_never_begins(plain: Case) -> None:
     async def main() -> None:
-        async with loaded(kind, stage, "generator") as bench:
+        async with plain.loaded() as bench:
             first = asyncio.create_task(bench.say(("open", "busy"), ("pass", "go"), ("say", "first")))
-            await stage.passed("busy")
+            await plain.stage.passed("busy")
             second = asyncio.create_task(bench.say(("note", "second")))
             await turns()
             second.cancel()
-            await turns()
-            stage.open("go")
             with pytest.raises(asyncio.CancelledError):
                 await second
+            assert not first.done()
+            plain.stage.open("go")
             assert await first == ["first"]
-        assert "second" not in stage.notes()
+        assert "second" not in plain.stage.notes()
 
     run(main())
 
 
-def test_an_adapter_may_let_go_while_it_is_being_closed_and_fail(kind: str, stage: Stage) -> None:
+def test_an_adapter_may_let_go_while_it_is_being_closed_and_fail(plain: Case) -> None:
     async def main() -> None:
-        async with loaded(kind, stage, "generator") as bench:
+        async with plain.loaded() as bench:
             reader = asyncio.create_task(bench.say(("open", "busy"), ("pass", "go"), ("raise", "value")))
-            await stage.passed("busy")
+            await plain.stage.passed("busy")
             reader.cancel()
-            stage.open("go")
+            plain.stage.open("go")
             with capture_logs(), pytest.raises(asyncio.CancelledError):
                 await reader
             assert await bench.say(("say", "again")) == ["again"]
@@ -440,141 +374,164 @@ def test_an_adapter_may_let_go_while_it_is_being_closed_and_fail(kind: str, stag
 
 
 # ── errors ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("name", [name for name, error in ERRORS.items() if isinstance(error, YapitError)])
-def test_an_error_meant_for_the_client_passes(kind: str, stage: Stage, colour: str, name: str) -> None:
+def test_an_error_meant_for_the_client_passes(case: Case) -> None:
     async def main() -> None:
-        wanted = ERRORS[name]
-        assert isinstance(wanted, YapitError)
-        async with loaded(kind, stage, colour) as bench:
-            with pytest.raises(YapitError) as caught:
-                await bench.say(("raise", name))
-        got = caught.value
-        assert type(got) is type(wanted)
-        attributes = ("message", "param", "code", "retry_after_s")
-        assert [getattr(got, one) for one in attributes] == [getattr(wanted, one) for one in attributes]
+        async with case.loaded() as bench:
+            for name in PASSING:
+                wanted = ERRORS[name]
+                assert isinstance(wanted, YapitError)
+                with pytest.raises(YapitError) as caught:
+                    await bench.say(("raise", name))
+                got = caught.value
+                assert isinstance(got, InvalidInputError if name == "own" else type(wanted))
+                attributes = ("message", "param", "code", "retry_after_s", "status", "type")
+                assert [getattr(got, one) for one in attributes] == [getattr(wanted, one) for one in attributes]
 
     run(main())
 
 
-@pytest.mark.parametrize("name", [name for name, error in ERRORS.items() if not isinstance(error, YapitError)])
-@pytest.mark.parametrize("before", [0, 1, 20])
-def test_any_other_error_is_told_in_general_words_after_all_chunks(
-    kind: str, stage: Stage, colour: str, name: str, before: int
-) -> None:
-    got: list[str] = []
+async def read(chunks: AsyncGenerator[Chunk, None], got: list[str]) -> None:
+    """Read to the end, and keep what came before an error."""
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            got.append(text(chunk))  # noqa: PERF401 - what came before the error counts
 
-    async def read(bench: Bench) -> None:
-        async with aclosing(bench.ask(("count", before), ("raise", name))) as chunks:
-            async for chunk in chunks:
-                got.append(text(chunk))  # noqa: PERF401 - what came before the error counts
 
+def test_any_other_error_is_told_in_general_words_after_all_chunks(case: Case) -> None:
     async def main() -> None:
-        async with loaded(kind, stage, colour) as bench:
-            with capture_logs(), pytest.raises(BackendError, match=r"^The model 'm' failed \(\w+\)") as caught:
-                await read(bench)
-            assert "secret" not in caught.value.message
-            assert type(caught.value) is BackendError
-            assert got == [str(number) for number in range(before)]
-            assert await bench.say(("say", "again")) == ["again"]
+        async with case.loaded() as bench:
+            for name, before in product(FAILURES, (0, 1, 20)):
+                got: list[str] = []
+                with capture_logs(), pytest.raises(BackendError, match=r"^The model 'm' failed \(\w+\)") as caught:
+                    await read(bench.ask(("count", before), ("raise", name)), got)
+                assert "secret" not in caught.value.message
+                assert type(caught.value) is BackendError
+                assert got == numbers(before)
+                assert await bench.say(("say", "again")) == ["again"]
 
     run(main())
 
 
-@pytest.mark.parametrize("early", ["value", "exit", "stop", "none"])
-def test_a_method_that_returns_no_iterator_has_failed(kind: str, stage: Stage, early: str) -> None:
+def test_no_room_in_the_memory_is_an_error_of_its_own(case: Case) -> None:
     async def main() -> None:
-        async with loaded(kind, stage, "iterator") as bench:
-            with capture_logs(), pytest.raises(BackendError, match=r"^The model 'm' failed"):
-                await bench.say(early=early)
-            assert await bench.say(("say", "again")) == ["again"]
+        async with case.loaded() as bench:
+            for name in OUT_OF_MEMORY:
+                with capture_logs(), pytest.raises(OutOfMemoryError) as caught:
+                    await bench.say(("raise", name))
+                assert caught.value.message == "The model 'm' ran out of memory."
+                assert await bench.say(("say", "again")) == ["again"]
 
     run(main())
 
 
-def test_a_chunk_of_another_kind_is_refused_and_the_adapter_closed(kind: str, stage: Stage, colour: str) -> None:
+def test_what_filled_the_memory_is_given_back_before_the_error_is_told(case: Case) -> None:
     async def main() -> None:
-        async with loaded(kind, stage, colour) as bench:
+        async with case.loaded() as bench:
+            with capture_logs(), pytest.raises(OutOfMemoryError):
+                await bench.say(("say", "a"), ("fill", 0))
+            assert case.stage.notes()[-1] == "freed"
+
+    run(main())
+
+
+def test_a_method_that_returns_no_iterator_has_failed(plain: Case) -> None:
+    async def main() -> None:
+        async with plain.loaded(colour="iterator") as bench:
+            for early in ("value", "exit", "stop", "none"):
+                with capture_logs(), pytest.raises(BackendError, match=r"^The model 'm' failed"):
+                    await bench.say(early=early)
+                assert await bench.say(("say", "again")) == ["again"]
+
+    run(main())
+
+
+def test_a_chunk_of_another_kind_is_refused_and_the_adapter_closed(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench:
             chunks = bench.ask(("say", "a"), ("wrong", 0), ("say", "b"))
             assert text(await anext(chunks)) == "a"
             with pytest.raises(BackendError, match="yielded a AudioChunk, not a TextChunk"):
                 await anext(chunks)
-            assert stage.notes()[1:] == ["let go"]
-
-    run(main())
-
-
-# ── threads ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("computing", COMPUTING)
-def test_with_one_slot_everything_happens_on_one_thread(kind: str, stage: Stage, computing: str) -> None:
-    async def main() -> None:
-        async with loaded(kind, stage, computing) as bench:
-            for _ in range(3):
-                await bench.say(("here", 0))
-            await asyncio.gather(*(bench.say(("here", 0), ("count", 20)) for _ in range(3)))
-        noted = [line.split() for line in stage.notes() if line != "let go"]
-        assert Counter(what for what, _ in noted) == {"load": 1, "call": 6, "close": 1}
-        assert len({where for _, where in noted}) == 1
-
-    run(main())
-
-
-def test_with_three_slots_three_calls_run_at_once(kind: str, stage: Stage, colour: str) -> None:
-    async def main() -> None:
-        async with loaded(kind, stage, colour, slots=3) as bench:
-            calls = [asyncio.create_task(bench.say(("open", f"in{n}"), ("pass", f"go{n}"))) for n in range(3)]
-            for number in range(3):
-                await stage.passed(f"in{number}")
-            for number in range(3):
-                stage.open(f"go{number}")
-            await asyncio.gather(*calls)
+            assert case.stage.notes()[1:] == ["let go"]
 
     run(main())
 
 
 # ── loading ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("slots", [1, 7])
-def test_loading_tells_how_many_calls_may_run(kind: str, stage: Stage, slots: int) -> None:
-    async def main() -> None:
-        bench = Bench(kind, stage, "generator", slots=slots)
-        assert await bench.load() == slots
-        await bench.unload()
-        await bench.unload()
-        assert [line.split()[0] for line in stage.notes()] == ["load", "close"]
-
-    run(main())
-
-
 @pytest.mark.parametrize(
     ("failure", "error"), [("value", LoadError), ("exit", LoadError), ("stop", LoadError), ("capacity", CapacityError)]
 )
-def test_a_load_that_fails_leaves_nothing(kind: str, stage: Stage, failure: str, error: type[YapitError]) -> None:
+def test_a_load_that_fails_leaves_nothing(plain: Case, failure: str, error: type[YapitError]) -> None:
     async def main() -> None:
-        with pytest.raises(error) as caught:
-            await Bench(kind, stage, "generator", failure=failure).load()
+        bench = plain.bench(failure=failure)
+        with capture_logs(), pytest.raises(error) as caught:
+            await bench.load()
         assert "secret" not in caught.value.message
+        assert workers() == []
+        assert bench.died == []
 
     run(main())
 
 
-def test_a_load_that_is_cancelled_gives_back_what_it_has_taken(kind: str, stage: Stage) -> None:
+def test_a_load_that_is_cancelled_gives_back_what_it_has_taken(plain: Case) -> None:
     async def main() -> None:
-        bench = Bench(kind, stage, "generator", gated=True)
+        bench = plain.bench(gated=True)
         loading = asyncio.create_task(bench.load())
-        await stage.passed("loading")
+        await plain.stage.passed("loading")
         loading.cancel()
+        await turns()
+        plain.stage.open("go")
         with pytest.raises(asyncio.CancelledError):
             await loading
-        stage.open("go")
+        assert workers() == []
 
     run(main())
-    assert [line.split()[0] for line in stage.notes()] == ["load", "close"]
-    assert len({line.split()[1] for line in stage.notes()}) == 1
+    assert [line.split()[0] for line in plain.stage.notes()] == ["load", "close"]
+    assert len({line.split()[1] for line in plain.stage.notes()}) == 1
 
 
-def test_an_adapter_that_fails_to_close_is_gone_all_the_same(kind: str, stage: Stage) -> None:
+def test_a_load_that_is_cancelled_at_any_turn_of_the_loop_leaves_nothing(plain: Case) -> None:
+    async def main() -> None:
+        pause, cancelled = 0, True
+        while cancelled:
+            bench = plain.bench()
+            loading = asyncio.create_task(bench.load())
+            await turns(pause)
+            loading.cancel()
+            with suppress(asyncio.CancelledError):
+                assert await loading == 1
+            cancelled = loading.cancelled()
+            if not cancelled:
+                await bench.unload()
+            assert workers() == []
+            pause = 1 + pause * 2
+
+    run(main())
+    told = Counter(line.split()[0] for line in plain.stage.notes())
+    assert told["load"] == told["close"]
+
+
+def test_an_unload_that_is_cancelled_goes_on(plain: Case) -> None:
+    async def main() -> None:
+        bench = plain.bench()
+        await bench.load()
+        unloading = asyncio.create_task(bench.unload())
+        await turns(1)
+        for _ in range(3):
+            unloading.cancel()
+            await turns(1)
+        with suppress(asyncio.CancelledError):
+            await unloading
+        assert workers() == []
+
+    run(main())
+    assert [line.split()[0] for line in plain.stage.notes()] == ["load", "close"]
+
+
+def test_an_adapter_that_fails_to_close_is_gone_all_the_same(plain: Case) -> None:
     async def main() -> None:
         with capture_logs():
-            async with loaded(kind, stage, "generator", stuck=True) as bench:
+            async with plain.loaded(stuck=True) as bench:
                 assert await bench.say(("say", "a")) == ["a"]
 
     run(main())
@@ -583,3 +540,191 @@ def test_an_adapter_that_fails_to_close_is_gone_all_the_same(kind: str, stage: S
 def test_an_unknown_executor_names_those_that_are_known() -> None:
     with pytest.raises(LoadError, match=r"executor 'thraed' is not installed\. Did you mean 'thread'\?"):
         executor("thraed", Plugins(), Context())
+
+
+# ── death ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+KILLED = r"^The process that ran the model 'm' was ended by SIGKILL\.$"
+
+
+def test_killed_in_mid_stream_a_call_has_its_chunks_and_then_the_error(isolated: Case) -> None:
+    async def main() -> None:
+        async with isolated.loaded(slots=2) as bench:
+            chunks = bench.ask(("count", 12), ("open", "busy"), ("pass", "never"), ("say", "late"))
+            assert text(await anext(chunks)) == "0"
+            await isolated.stage.passed("busy")
+            await overtaken(bench)
+            os.kill(bench.pid, signal.SIGKILL)
+            while not bench.died:
+                await turns(1)
+            got = ["0"]
+            with pytest.raises(WorkerDiedError, match=KILLED) as caught:
+                await read(chunks, got)
+            assert got == numbers(12)
+            assert (caught.value.code, caught.value.status) == ("worker_died", 502)
+
+    with capture_logs():
+        run(main())
+
+
+def test_killed_all_its_calls_fail_and_the_death_is_told_once(isolated: Case) -> None:
+    async def main() -> None:
+        async with isolated.loaded(slots=3) as bench:
+            calls = [asyncio.create_task(bench.say(("open", "busy"), ("pass", f"never{n}"))) for n in range(3)]
+            for _ in calls:
+                await isolated.stage.passed("busy")
+            calls.append(asyncio.create_task(bench.say(("say", "just sent"))))
+            await turns(1)
+            os.kill(bench.pid, signal.SIGKILL)
+            calls.append(asyncio.create_task(bench.say(("say", "too late"))))
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(error) for error in ended[:3]] == [WorkerDiedError] * 3
+            assert {type(error) for error in (ended[0], ended[4])} == {WorkerDiedError}
+            assert bench.died == ["generate m: The process that ran the model 'm' was ended by SIGKILL."]
+
+    with capture_logs() as logs:
+        run(main())
+    assert [entry["event"] for entry in logs].count("worker_died") == 1
+
+
+def test_dead_it_fails_at_once_until_it_is_loaded_again(isolated: Case) -> None:
+    async def main() -> None:
+        async with isolated.loaded() as bench:
+            with pytest.raises(WorkerDiedError, match=KILLED):
+                await bench.say(("signal", signal.SIGKILL))
+            for _ in range(3):
+                again = asyncio.create_task(bench.say(("say", "again")))
+                await turns()
+                assert again.done(), "nothing is waited for"
+                with pytest.raises(WorkerDiedError, match=KILLED):
+                    again.result()
+            assert len(bench.died) == 1
+            assert await bench.load() == 1
+            assert await bench.say(("say", "again")) == ["again"]
+            assert len(bench.died) == 1
+
+    with capture_logs():
+        run(main())
+
+
+def test_an_unload_is_no_death(isolated: Case) -> None:
+    async def main() -> None:
+        async with isolated.loaded() as bench:
+            await bench.say(("say", "a"))
+        assert bench.died == []
+
+    run(main())
+
+
+def test_a_dead_one_can_be_unloaded(isolated: Case) -> None:
+    async def main() -> None:
+        bench = isolated.bench()
+        await bench.load()
+        with pytest.raises(WorkerDiedError, match="exited with 3"):
+            await bench.say(("exit", 3))
+        await bench.unload()
+        assert workers() == []
+
+    with capture_logs():
+        run(main())
+
+
+def test_stopped_and_continued_a_call_loses_nothing(isolated: Case) -> None:
+    async def main() -> None:
+        async with isolated.loaded() as bench:
+            chunks = bench.ask(("count", 200))
+            got = [text(await anext(chunks))]
+            os.kill(bench.pid, signal.SIGSTOP)
+            rest = asyncio.create_task(read(chunks, got))
+            while psutil.Process(bench.pid).status() != psutil.STATUS_STOPPED:
+                await turns(1)
+            await turns(100)
+            assert not rest.done()
+            os.kill(bench.pid, signal.SIGCONT)
+            await rest
+            assert got == numbers(200)
+
+    run(main())
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little patience with what should end."""
+    monkeypatch.setattr("yapit.executors.child._GRACE_S", 0.2)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_call_that_does_not_let_go_is_ended_with_its_process(isolated: Case) -> None:
+    async def main() -> None:
+        async with isolated.loaded(slots=2) as bench:
+            other = asyncio.create_task(bench.say(("open", "busy"), ("pass", "never either")))
+            deaf = asyncio.create_task(bench.say(("open", "busy"), ("deaf", "never")))
+            for _ in range(2):
+                await isolated.stage.passed("busy")
+            for _ in range(3):
+                deaf.cancel()
+                await turns()
+            assert not deaf.done()
+            with pytest.raises(asyncio.CancelledError):
+                await deaf
+            with pytest.raises(WorkerDiedError, match=KILLED):
+                await other
+            assert len(bench.died) == 1
+
+    with capture_logs() as logs:
+        run(main())
+    assert "worker_hangs" in [entry["event"] for entry in logs]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_stopped_process_is_ended_all_the_same(isolated: Case) -> None:
+    async def main() -> None:
+        bench = isolated.bench()
+        await bench.load()
+        os.kill(bench.pid, signal.SIGSTOP)
+        await bench.unload()
+        assert workers() == []
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("step", "how"), [(("exit", 3), r"exited with 3\.$"), (("signal", signal.SIGSEGV), r"was ended by SIGSEGV\.$")]
+)
+def test_a_load_that_ends_its_process_says_how(isolated: Case, step: tuple[str, Any], how: str) -> None:
+    async def main() -> None:
+        bench = isolated.bench(loading=step)
+        with pytest.raises(WorkerDiedError, match=how):
+            await bench.load()
+        assert workers() == []
+        assert bench.died == [], "it was not loaded"
+
+    run(main())
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_load_that_hangs_is_ended_when_it_is_cancelled(isolated: Case) -> None:
+    async def main() -> None:
+        loading = asyncio.create_task(isolated.bench(gated=True).load())
+        await isolated.stage.passed("loading")
+        loading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+        assert workers() == []
+
+    run(main())
+    assert [line.split()[0] for line in isolated.stage.notes()] == ["load"]
+
+
+def test_what_one_process_suffers_the_others_do_not_notice(isolated: Case) -> None:
+    async def main() -> None:
+        async with isolated.loaded() as bench, isolated.loaded() as other:
+            waiting = asyncio.create_task(other.say(("open", "busy"), ("pass", "go"), ("say", "well")))
+            await isolated.stage.passed("busy")
+            with pytest.raises(WorkerDiedError):
+                await bench.say(("signal", signal.SIGKILL))
+            isolated.stage.open("go")
+            assert await waiting == ["well"]
+            assert other.died == []
+
+    with capture_logs():
+        run(main())

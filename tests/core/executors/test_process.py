@@ -1,271 +1,461 @@
-"""The process executor: the same answers as a thread, and a crash that stays in its child."""
+"""What only an executor with processes can do, or can do wrong; on the event loop that the server uses.
+
+The rest is in the contract.
+"""
 
 import asyncio
+import json
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from live import until
-from yapit import AudioChunk, Context, InvalidInputError, LoadError, Model, SynthesizeRequest
-from yapit.errors import BackendError, WorkerDiedError
-from yapit.executors import Executor, executor
+from bench import Bench, Case, text
+from loops import PATIENCE_S, run, turns
+from scripted import Stage
+from yapit import BackendError, Context, GenerateRequest, LoadError, __version__
+from yapit.errors import WorkerDiedError
+from yapit.executors import Footprint, executor
 from yapit.plugins import Plugins
-from yapit.tasks import SYNTHESIZE
+from yapit.tasks import GENERATE
+from yapit.tickets import Ticket
 
-PLUGIN = """
-import os, signal, sys, time
-from yapit import AudioChunk, InvalidInputError, Model, Synthesizer, hookimpl
-
-class Scripted(Synthesizer):
-    def __init__(self, model):
-        print("loading", model.id)
-        if model.options.get("load") == "fail":
-            raise ValueError("secret")
-        if model.options.get("load") == "die":
-            os._exit(3)
-        self.max_concurrency = model.options.get("slots", 1)
-        self.folder = model.options.get("folder", "")
-
-    def close(self):
-        self.mark("closed")
-
-    def mark(self, name):
-        if self.folder:
-            open(os.path.join(self.folder, name), "a").write("x")
-
-    def synthesize(self, request):
-        what, _, count = request.text.partition(" ")
-        try:
-            for number in range(int(count or 1)):
-                yield AudioChunk(pcm=number.to_bytes(4, "little") * request.options.get("size", 1), sample_rate=8000)
-                if what == "slow":
-                    time.sleep(0.05)
-                if what == "die":
-                    os.kill(os.getpid(), signal.SIGSEGV)
-                if what == "refuse":
-                    raise InvalidInputError("no", param="input", code="odd")
-                if what == "raise":
-                    raise ValueError("secret")
-                if what == "hang":
-                    while True:
-                        try:
-                            time.sleep(60)
-                        except BaseException:
-                            pass
-        finally:
-            self.mark("left")
-
-@hookimpl
-def synthesize(model, context):
-    return Scripted(model) if model.backend == "scripted" else None
-"""
+ALLOCATED = 64 << 20
+pytestmark = pytest.mark.usefixtures("server_loop")
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the children find the plugin, installed as pip would."""
-    info = tmp_path / "scripted-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scripted\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[yapit.plugins]\nscripted = scripted_plugin\n")
-    (tmp_path / "scripted_plugin.py").write_text(PLUGIN)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path
+def case(tmp_path: Path) -> Iterator[Case]:
+    with closing(Case("process", "generator", tmp_path)) as made:
+        yield made
 
 
-class Known(Plugins):
-    """The parent knows the plugin's name only: nothing of it is imported here."""
-
-    @property
-    def names(self) -> list[str]:
-        return ["scripted"]
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little patience with what should end."""
+    monkeypatch.setattr("yapit.executors.child._GRACE_S", 0.2)
 
 
-def model(**options: Any) -> Model:
-    return Model(id="scripted", backend="scripted", tasks=("synthesize",), options=options)
+def interpreter(folder: Path, program: str) -> str:
+    """Return an interpreter that runs the program, whatever it is asked to run; it has the scripted plugin."""
+    path = folder / "python"
+    found = os.environ["PYTHONPATH"].split(os.pathsep)
+    path.write_text(f"#!{sys.executable}\nimport os, runpy, struct, sys\nsys.path[:0] = {found}\n{program}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def inside(bench: Bench) -> Any:
+    """Return the child of the bench's model, for a look inside."""
+    (child,) = bench.executor._children.values()  # type: ignore[attr-defined]
+    return child
 
 
-def run(job: Callable[[Executor, Model], Awaitable[Any]], served: Model) -> Any:
-    """Load the model in a child, do the job, end the child; nothing may be left."""
-
-    async def main() -> Any:
-        children = executor("process", Known(), Context())
-        assert await children.load(SYNTHESIZE, served) == served.options.get("slots", 1)
-        try:
-            async with asyncio.timeout(30):
-                return await job(children, served)
-        finally:
-            await children.unload(SYNTHESIZE, served)
-            assert len(asyncio.all_tasks()) == 1
-
-    before = descriptors()
-    answer = asyncio.run(main())
-    assert descriptors() == before
-    return answer
+# ── its interpreter ───────────────────────────────────────────────────────────────────────────────────────────────────
+WORKER = "sys.argv = sys.argv[-2:]\nrunpy.run_module('yapit.worker', run_name='__main__')"
 
 
-async def say(children: Executor, served: Model, text: str, **options: Any) -> list[AudioChunk]:
-    request = SynthesizeRequest(text=text, options=options)
-    async with aclosing(children.stream(SYNTHESIZE, served, request)) as chunks:
-        return [chunk async for chunk in chunks if isinstance(chunk, AudioChunk)]
+def test_a_model_may_have_an_interpreter_of_its_own_with_plugins_of_its_own(case: Case, tmp_path: Path) -> None:
+    python = interpreter(tmp_path, WORKER)
 
-
-def numbers(chunks: list[AudioChunk]) -> list[int]:
-    return [int.from_bytes(chunk.pcm[:4], "little") for chunk in chunks]
-
-
-def test_chunks_come_whole_and_in_order(site: Path) -> None:
-    async def job(children: Executor, served: Model) -> None:
-        assert numbers(await say(children, served, "count 10000")) == list(range(10_000))
-        (big, second) = await say(children, served, "count 2", size=500_000)
-        assert len(big.pcm) == len(second.pcm) == 2_000_000
-
-    run(job, model())
-
-
-def test_calls_side_by_side_do_not_mix(site: Path) -> None:
-    async def job(children: Executor, served: Model) -> None:
-        answers = await asyncio.gather(*(say(children, served, f"count {n}") for n in (300, 5, 700, 1)))
-        assert [numbers(chunks) for chunks in answers] == [list(range(n)) for n in (300, 5, 700, 1)]
-
-    run(job, model(slots=4))
-
-
-def test_errors_come_as_what_they_are_and_the_child_goes_on(site: Path) -> None:
-    async def job(children: Executor, served: Model) -> None:
-        with pytest.raises(InvalidInputError, match="no") as refused:
-            await say(children, served, "refuse")
-        assert (refused.value.param, refused.value.code) == ("input", "odd")
-        with pytest.raises(BackendError, match="ValueError") as failed:
-            await say(children, served, "raise")
-        assert "secret" not in failed.value.message
-        assert len(await say(children, served, "count 3")) == 3
-
-    with capture_logs() as logs:
-        run(job, model())
-    printed = [entry["line"] for entry in logs if entry["event"] == "worker_output"]
-    assert printed[0] == "loading scripted"
-    assert any("secret" in line for line in printed), "the whole story is in the log"
-
-
-def test_a_child_that_dies_fails_its_calls_and_comes_back(site: Path) -> None:
-    async def job(children: Executor, served: Model) -> None:
-        waiting = asyncio.create_task(say(children, served, "slow 100"))
-        await asyncio.sleep(0.2)
-        with pytest.raises(WorkerDiedError, match="SIGSEGV"):
-            await say(children, served, "die")
-        with pytest.raises(WorkerDiedError, match="SIGSEGV"):
-            await waiting
-        answers = await asyncio.gather(*(say(children, served, "count 2") for _ in range(5)))
-        assert [len(chunks) for chunks in answers] == [2] * 5
-
-    with capture_logs() as logs:
-        run(job, model(slots=8))
-    events = [entry["event"] for entry in logs]
-    assert events.count("worker_died") == 1
-    assert [entry.get("line") for entry in logs].count("loading scripted") == 2, "one new child for all who wait"
-
-
-def test_closing_early_reaches_the_adapter(site: Path) -> None:
-    async def job(children: Executor, served: Model) -> None:
-        async with aclosing(children.stream(SYNTHESIZE, served, SynthesizeRequest(text="slow 1000"))) as chunks:
-            await anext(chunks)
-        assert (site / "left").exists()
-        assert len(await say(children, served, "count 3")) == 3
-
-    run(job, model(folder=str(site)))
-    assert (site / "closed").exists(), "the adapter was closed before its process ended"
-
-
-def test_a_slow_reader_holds_the_child_back(site: Path) -> None:
-    async def job(children: Executor, served: Model) -> int:
-        request = SynthesizeRequest(text="count 10000")
-        async with aclosing(children.stream(SYNTHESIZE, served, request)) as chunks:
-            await anext(chunks)
-            child: Any = next(iter(children._children.values()))  # type: ignore[attr-defined]  # a look inside
-            (call,) = child._calls.values()
-            for _ in range(20):
-                await asyncio.sleep(0.01)
-            return int(call.bodies.qsize())
-
-    assert run(job, model()) <= 16
-
-
-def test_a_child_that_does_not_let_go_is_killed(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yapit.executors.process._GRACE_S", 0.3)
-
-    async def job(children: Executor, served: Model) -> None:
-        async with aclosing(children.stream(SYNTHESIZE, served, SynthesizeRequest(text="hang 2"))) as chunks:
-            await anext(chunks)
-        assert len(await say(children, served, "count 3")) == 3
-
-    with capture_logs() as logs:
-        run(job, model())
-    assert "worker_hangs" in [entry["event"] for entry in logs]
-
-
-def test_being_cancelled_twice_still_waits_until_the_child_has_let_go(
-    site: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("yapit.executors.process._GRACE_S", 0.3)
-
-    async def job(children: Executor, served: Model) -> None:
-        calling = asyncio.create_task(say(children, served, "hang"))
-        await asyncio.sleep(0.1)
-        for _ in range(2):
-            calling.cancel()
-            await asyncio.sleep(0.05)
-        assert not calling.done()
-        with pytest.raises(asyncio.CancelledError):
-            await calling
-        assert len(await say(children, served, "count 3")) == 3
-
-    run(job, model())
-
-
-@pytest.mark.parametrize(("load", "error"), [("fail", LoadError), ("die", WorkerDiedError)])
-def test_a_load_that_fails_says_how_and_leaves_no_child(site: Path, load: str, error: type[Exception]) -> None:
     async def main() -> None:
-        children = executor("process", Known(), Context())
-        with pytest.raises(error) as failed:
-            await children.load(SYNTHESIZE, model(load=load))
-        assert "secret" not in str(failed.value)
-        assert len(asyncio.all_tasks()) == 1
+        bench = case.bench(python)
+        bench.executor = executor("process", Plugins(), Context())  # which knows no plugin at all
+        await bench.load()
+        assert python in psutil.Process(bench.pid).cmdline()
+        assert await bench.say(("say", "a")) == ["a"]
+        await bench.unload()
 
-    before = descriptors()
-    asyncio.run(main())
-    assert descriptors() == before
-
-
-def test_a_child_ends_when_its_parent_is_gone(site: Path) -> None:
-    async def main() -> int:
-        children = executor("process", Known(), Context())
-        await children.load(SYNTHESIZE, model())
-        child: Any = next(iter(children._children.values()))  # type: ignore[attr-defined]  # a look inside
-        number = int(child._process.pid)
-        for name in (signal.SIGINT, signal.SIGTERM):  # these are for the parent
-            os.kill(number, name)
-        assert len(await say(children, model(), "count 2")) == 2
-        child._channel.close()  # what the kernel does when the parent dies
-        await child._process.wait()
-        await children.unload(SYNTHESIZE, model())
-        return number
-
-    number = asyncio.run(main())
-    assert until(lambda: not Path(f"/proc/{number}").exists())
+    run(main())
 
 
-def test_an_unknown_executor_is_a_failed_load() -> None:
-    with pytest.raises(LoadError, match="'process'"):
-        executor("proces", Plugins(), Context())
+def test_without_one_it_has_the_plugins_of_the_server(case: Case) -> None:
+    async def main() -> None:
+        bench = case.bench()
+        bench.executor = executor("process", Plugins(), Context())
+        with pytest.raises(LoadError, match=r"No installed plugin serves backend 'scripted' \(installed: none\)"):
+            await bench.load()
+
+    run(main())
+
+
+@pytest.mark.parametrize(("python", "reason"), [("none", "No such file or directory"), ("", "Permission denied")])
+def test_an_interpreter_that_cannot_be_started_is_a_failed_load(
+    case: Case, tmp_path: Path, python: str, reason: str
+) -> None:
+    path = tmp_path / python
+
+    async def main() -> None:
+        with pytest.raises(LoadError, match=f"^The interpreter '{path}' of the model 'm' cannot be started: {reason}"):
+            await case.bench(str(path)).load()
+
+    run(main())
+
+
+def test_an_interpreter_without_yapit_ends_and_says_why_in_the_log(case: Case, tmp_path: Path) -> None:
+    python = interpreter(tmp_path, "sys.exit(f'No module named {sys.argv[-2]}')")
+
+    async def main() -> None:
+        with pytest.raises(WorkerDiedError, match=r"exited with 1\.$"):
+            await case.bench(python).load()
+
+    assert "No module named yapit.worker" in lines(main)
+
+
+def test_an_interpreter_with_another_version_of_yapit_is_refused(case: Case, tmp_path: Path) -> None:
+    python = interpreter(tmp_path, f"import yapit\nyapit.__version__ = '0.0.1'\n{WORKER}")
+
+    async def main() -> None:
+        with pytest.raises(LoadError, match=rf"^The interpreter '.+' has yapit 0\.0\.1, the server {__version__}\.$"):
+            await case.bench(python).load()
+
+    run(main())
+    assert case.stage.notes() == [], "nothing was loaded"
+
+
+GARBAGE = "os.write(channel, struct.pack('<I', 3) + bytes(3))\nos.read(channel, 1_000_000)\nos.read(channel, 1)"
+
+
+def test_an_interpreter_that_talks_nonsense_is_a_failed_load(case: Case, tmp_path: Path) -> None:
+    python = interpreter(tmp_path, f"channel = int(sys.argv[-1])\n{GARBAGE}")
+
+    async def main() -> None:
+        with pytest.raises(LoadError, match=f"^The interpreter '{python}' does not speak as yapit {__version__} does"):
+            await case.bench(python).load()
+
+    run(main())
+
+
+def test_a_child_that_begins_to_talk_nonsense_is_killed(case: Case, tmp_path: Path) -> None:
+    loaded = "body = b'\\x92\\xa6Loaded\\x01'\nos.write(channel, struct.pack('<I', len(body)) + body)"
+    told = "os.read(channel, 1_000_000)"
+    python = interpreter(tmp_path, f"channel = int(sys.argv[-1])\n{told}\n{loaded}\n{told}\n{GARBAGE}")
+
+    async def main() -> None:
+        bench = case.bench(python)
+        assert await bench.load() == 1
+        with pytest.raises(WorkerDiedError, match="SIGKILL"):
+            await bench.say(("say", "a"))
+        assert len(bench.died) == 1
+        await bench.unload()
+
+    with capture_logs() as logs:
+        run(main())
+    assert [entry["event"] for entry in logs] == ["worker_talks_nonsense", "worker_died"]
+
+
+# ── what it prints ────────────────────────────────────────────────────────────────────────────────────────────────────
+def lines(main: Any) -> list[str]:
+    """Run the test's coroutine and return what its children have printed."""
+    with capture_logs() as logs:
+        run(main())
+    return [entry["line"] for entry in logs if entry["event"] == "worker_output"]
+
+
+def test_what_a_child_prints_is_in_the_log_line_by_line(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded(loading=("print", "at first\n")) as bench:
+            await bench.say(("print", "one\ntwo\n"), ("print", "thr"), ("print", "ee\n"), ("print", "rest"))
+
+    with capture_logs() as logs:
+        run(main())
+    printed = [entry for entry in logs if entry["event"] == "worker_output"]
+    assert [entry["line"] for entry in printed] == ["at first", "one", "two", "three", "rest"]
+    assert {(entry["task"], entry["model"]) for entry in printed} == {("generate", "m")}
+
+
+def test_what_was_printed_before_a_crash_is_not_lost(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+
+    async def main() -> None:
+        async with case.loaded() as bench:
+            with pytest.raises(WorkerDiedError):
+                await bench.say(("print", "last words\n"), ("signal", signal.SIGKILL))
+
+    assert lines(main) == ["last words"]
+
+
+def test_a_line_of_megabytes_comes_in_pieces_and_the_next_ones_as_they_are(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench:
+            await bench.say(("print", "x" * (3 << 20)), ("print", "\n"), ("print", "next\n"))
+            assert await bench.say(("say", "again")) == ["again"]
+
+    *pieces, following = lines(main)
+    assert len(pieces) > 1
+    assert "".join(pieces) == "x" * (3 << 20)
+    assert following == "next"
+
+
+def test_an_error_s_whole_story_is_in_the_log(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench:
+            with pytest.raises(BackendError):
+                await bench.say(("raise", "value"))
+
+    (story,) = (json.loads(line) for line in lines(main))
+    assert story["event"] == "adapter_failed"
+    assert "ValueError: secret" in story["exception"]
+
+
+def test_a_child_s_log_lines_have_the_id_of_the_request(case: Case) -> None:
+    async def main() -> None:
+        async def asked(name: str) -> None:
+            with Ticket(name).bound():
+                await bench.say(("log", f"for {name}"), ("count", 20), ("log", f"for {name}"))
+
+        async with case.loaded(slots=3) as bench:
+            await asyncio.gather(*(asked(name) for name in "abc"))
+
+    told = [json.loads(line) for line in lines(main)]
+    assert sorted((line["event"], line["request_id"]) for line in told) == [(f"for {name}", name) for name in "aabbcc"]
+
+
+# ── its memory ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_memory_of_a_model_is_measured_and_grows_with_it(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench:
+            assert bench.pid != os.getpid()
+            assert 10 << 20 < bench.memory_bytes < 4 << 30
+            before, seen = bench.memory_bytes, psutil.Process(bench.pid).memory_info().rss
+            await bench.say(("hoard", ALLOCATED), ("say", "a"))
+            assert bench.memory_bytes >= before + ALLOCATED
+            assert bench.memory_bytes >= seen
+            assert bench.executor.footprint(GENERATE, bench.model).device == "cpu"
+        assert bench.executor.footprint(GENERATE, bench.model) == Footprint()
+
+    run(main())
+
+
+def test_what_loading_took_is_known_as_soon_as_it_is_loaded(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as small, case.loaded(loading=("hoard", ALLOCATED)) as large:
+            assert large.memory_bytes > small.memory_bytes + ALLOCATED // 2
+
+    run(main())
+
+
+# ── what a thread would take as it is ─────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [(("unsendable", 0), "a TextChunk that cannot be sent"), (("say", 5), "a TextChunk that cannot be read")],
+)
+def test_a_chunk_that_cannot_travel_is_an_error_and_the_end_of_its_call(
+    case: Case, step: tuple[str, Any], said: str
+) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench:
+            chunks = bench.ask(("say", "a"), step, ("say", "b"))
+            assert text(await anext(chunks)) == "a"
+            with pytest.raises(BackendError, match=f"^The model 'm' yielded {said}"):
+                await anext(chunks)
+            assert case.stage.notes()[1:] == ["let go"]
+            assert await bench.say(("say", "again")) == ["again"]
+
+    with capture_logs():
+        run(main())
+
+
+def test_a_request_that_cannot_travel_does_not_begin(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench:
+            chunks = bench.executor.stream(GENERATE, bench.model, GenerateRequest(prompt="", options={"x": object()}))
+            with pytest.raises(TypeError):
+                await anext(chunks)
+            assert inside(bench)._calls == {}
+
+    run(main())
+
+
+# ── calls ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_nothing_is_kept_of_calls_that_are_over(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded(slots=2) as bench:
+            child = inside(bench)
+            await bench.say(("count", 100))
+            chunks = bench.ask(("count", 100))
+            await anext(chunks)
+            await chunks.aclose()
+            with pytest.raises(BackendError):
+                await bench.say(("raise", "value"))
+            cancelled = asyncio.create_task(bench.say(("count", 100)))
+            await turns(1)
+            cancelled.cancel()
+            await asyncio.gather(cancelled, return_exceptions=True)
+            assert child._calls == {}
+            waiting = asyncio.create_task(bench.say(("open", "busy"), ("pass", "never")))
+            await case.stage.passed("busy")
+            with pytest.raises(WorkerDiedError):
+                await bench.say(("signal", signal.SIGKILL))
+            await asyncio.gather(waiting, return_exceptions=True)
+            with pytest.raises(WorkerDiedError):
+                await bench.say(("say", "too late"))
+            assert child._calls == {}
+
+    with capture_logs():
+        run(main())
+
+
+# ── its end ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_signals_for_the_parent_do_not_end_a_child(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                os.kill(bench.pid, number)
+            assert await bench.say(("count", 2)) == ["0", "1"]
+
+    run(main())
+
+
+def test_a_program_that_an_adapter_starts_can_be_terminated(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench:
+            await bench.say(("terminate", 0))
+
+    run(main())
+    assert f"terminated -{signal.SIGTERM}" in case.stage.notes()
+
+
+def test_a_signal_without_a_name_is_told_by_its_number(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench:
+            with pytest.raises(WorkerDiedError, match=r"was ended by signal 40\.$"):
+                await bench.say(("signal", 40))
+
+    with capture_logs():
+        run(main())
+
+
+def test_when_all_are_killed_their_calls_fail_and_nothing_is_waited_for(case: Case) -> None:
+    async def main() -> None:
+        async with case.loaded() as bench, case.loaded() as idle:
+            waiting = asyncio.create_task(bench.say(("open", "busy"), ("deaf", "never")))
+            await case.stage.passed("busy")
+            bench.executor.kill()
+            with pytest.raises(WorkerDiedError, match="SIGKILL"):
+                await waiting
+            assert await idle.say(("say", "of another executor")) == ["of another executor"]
+            bench.executor.kill()  # nothing is left to kill
+
+    with capture_logs():
+        run(main())
+
+
+def test_one_that_still_loads_is_killed_too(case: Case) -> None:
+    async def main() -> None:
+        bench = case.bench(gated=True)
+        loading = asyncio.create_task(bench.load())
+        await case.stage.passed("loading")
+        bench.executor.kill()
+        with pytest.raises(WorkerDiedError, match="SIGKILL"):
+            await loading
+
+    run(main())
+
+
+def test_one_that_is_being_unloaded_is_killed_too(case: Case) -> None:
+    async def main() -> None:
+        bench = case.bench()
+        await bench.load()
+        os.kill(bench.pid, signal.SIGSTOP)  # it would not end by itself
+        unloading = asyncio.create_task(bench.unload())
+        await turns()
+        assert not unloading.done()
+        bench.executor.kill()
+        await unloading
+
+    run(main())
+    assert [line.split()[0] for line in case.stage.notes()] == ["load"]
+
+
+@asynccontextmanager
+async def with_a_program(case: Case) -> AsyncIterator[Bench]:
+    """Yield a model that has forked a process, which has all that the model's has and outlives it."""
+    program = None
+    bench = case.bench()
+    await bench.load()
+    try:
+        await bench.say(("program", 0))
+        (program,) = (int(note.split()[1]) for note in case.stage.notes() if note.startswith("program"))
+        yield bench
+    finally:
+        await bench.unload()
+        if program is not None:
+            os.kill(program, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_death_is_seen_though_a_process_of_the_child_s_lives_on(case: Case) -> None:
+    async def main() -> None:
+        async with with_a_program(case) as bench:
+            with pytest.raises(WorkerDiedError, match="SIGKILL"):
+                await bench.say(("signal", signal.SIGKILL))
+            assert len(bench.died) == 1
+
+    with capture_logs():
+        run(main())
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_unload_ends_though_a_process_of_the_child_s_lives_on(case: Case) -> None:
+    async def main() -> None:
+        async with with_a_program(case) as bench:
+            assert await bench.say(("say", "a")) == ["a"]
+
+    run(main())
+
+
+# ── its parent's end ──────────────────────────────────────────────────────────────────────────────────────────────────
+PARENT = """
+import asyncio, sys
+from pathlib import Path
+from bench import Case
+
+async def main():
+    folder, doing, grace_s = sys.argv[1:]
+    case = Case("process", "generator", Path(folder))
+    bench = case.bench(loading=("hasty", float(grace_s)), gated=doing == "load")
+    await bench.load()
+    await bench.say(("open", "busy"), ("pass", "go"))
+
+asyncio.run(main())
+"""
+
+
+def orphan(stage: Stage, doing: str, grace_s: float) -> psutil.Process:
+    """Kill a gateway whose child is busy, and return the child."""
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(stage.folder), doing, str(grace_s)])
+    try:
+        stage.pass_("loading" if doing == "load" else "busy")
+        (child,) = psutil.Process(parent.pid).children()
+    finally:
+        parent.kill()
+        parent.wait(PATIENCE_S)
+    return child
+
+
+@pytest.mark.parametrize("doing", ["load", "call"])
+def test_a_child_whose_gateway_was_killed_ends_whatever_it_does(tmp_path: Path, doing: str) -> None:
+    with closing(Stage(tmp_path)) as stage:
+        child = orphan(stage, doing, 0.2)
+        psutil.wait_procs([child], timeout=PATIENCE_S)
+        assert not child.is_running()
+        assert "let go" not in stage.notes()
+
+
+@pytest.mark.parametrize("doing", ["load", "call"])
+def test_a_child_whose_gateway_was_killed_may_close_its_adapter(tmp_path: Path, doing: str) -> None:
+    with closing(Stage(tmp_path)) as stage:
+        child = orphan(stage, doing, PATIENCE_S)
+        stage.open("go")
+        psutil.wait_procs([child], timeout=PATIENCE_S)
+        assert not child.is_running()
+        assert stage.notes()[-1].startswith("close")

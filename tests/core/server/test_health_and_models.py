@@ -21,7 +21,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_the_probes_answer(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 200
-    assert answer.json()["status"] == "ok"
+    assert answer.json()["status"] == ("ready" if path == "/health" else "ok")
 
 
 def test_health_lists_the_plugins_that_failed(tmp_path: Path) -> None:
@@ -37,7 +37,8 @@ def test_models_are_listed_and_found_by_any_spelling(client: httpx.Client) -> No
     assert listed["object"] == "list"
     entries = {entry["id"]: entry for entry in listed["data"]}
     assert {"espeak", "echo", "org/echo", "slow"} <= set(entries)
-    assert entries["unserved"]["state"] == "unserved"
+    assert entries["unserved"]["status"]["value"] == "unserved"
+    assert "pip install yapit-plugin-nobody" in entries["unserved"]["status"]["reason"]
     assert entries["org/echo"]["owned_by"] == "echo"
     for path in ("/v1/models/org/echo", "/v1/models/org%2Fecho", "/models/org/echo", "/v1/models/slashed"):
         assert client.get(path).json()["id"] == "org/echo"
@@ -48,7 +49,7 @@ def test_models_are_listed_and_found_by_any_spelling(client: httpx.Client) -> No
 
 def test_a_model_that_was_used_is_loaded(client: httpx.Client) -> None:
     client.post("/v1/audio/speech", json={"model": "second", "input": "x"})
-    assert client.get("/v1/models/second").json()["state"] == "loaded"
+    assert client.get("/v1/models/second").json()["status"] == {"value": "loaded", "reason": None}
 
 
 def test_audio_models_and_voices_for_pickers(client: httpx.Client) -> None:

@@ -10,6 +10,7 @@ from yapit import __version__, settings
 from yapit.cli.config import config
 from yapit.cli.models import models
 from yapit.cli.plugins import plugins
+from yapit.cli.ps import ps
 from yapit.cli.serve import serve
 from yapit.cli.speak import speak
 from yapit.errors import StartupError, YapitError
@@ -51,7 +52,7 @@ def cli(config: Path | None) -> None:
         os.environ["YAPIT_CONFIG"] = str(config)
 
 
-for command in (serve, speak, models, plugins, config):
+for command in (serve, speak, ps, models, plugins, config):
     cli.add_command(command)
 
 

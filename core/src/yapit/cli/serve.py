@@ -1,11 +1,8 @@
 """`yapit serve`: the server."""
 
 import os
-import signal
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -26,22 +23,13 @@ def serve(host: str | None, port: int | None, log_level: str | None) -> None:
     effective = settings.load(os.environ, flags).settings
     effective.server.require_key()
     # Imported here: half a second that the other commands need not pay.
-    import uvicorn
-
     from yapit import log
     from yapit.server.app import create_app
+    from yapit.server.serving import Server
 
     log.configure(effective.log)
     listener = _listen(effective.server)
-    config = uvicorn.Config(
-        create_app(effective),
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(effective.server.drain_s)),
-    )
-    _server_class()(config).run(sockets=[listener])
+    Server(create_app(effective)).serve_on(listener)
 
 
 def _listen(server: "ServerSettings") -> socket.socket:
@@ -55,31 +43,3 @@ def _listen(server: "ServerSettings") -> socket.socket:
         listener.close()
         raise StartupError(f"cannot listen on {server.host}:{server.port}: {error.strerror or error}") from error
     return listener
-
-
-def _server_class() -> type[Any]:
-    import structlog
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        """Uvicorn's, which says when it is ready, and whose orderly end is a success."""
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started and sockets:
-                host, port = sockets[0].getsockname()[:2]
-                address = f"[{host}]" if ":" in host else host
-                structlog.get_logger("yapit").info("serving", url=f"http://{address}:{port}")
-
-        @contextmanager
-        def capture_signals(self) -> Generator[None, None, None]:
-            """Take the signals as uvicorn does, but do not raise them again when all is done."""
-            names = (signal.SIGINT, signal.SIGTERM)
-            before = {name: signal.signal(name, self.handle_exit) for name in names}
-            try:
-                yield
-            finally:
-                for name, handler in before.items():
-                    signal.signal(name, handler)
-
-    return Server

@@ -1,34 +1,39 @@
-"""The engine: one `stream(task, model, request)` over all models, each loaded once and never run beyond its slots."""
+"""The engine: one `stream(task, model, request)` over all models, whatever has to happen before and after the call."""
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Literal
 
 import structlog
+from msgspec import Struct
 
 from yapit.adapters import Context
 from yapit.catalog import Catalog, Model
-from yapit.errors import CapacityError, UnsupportedTaskError
+from yapit.engine.batching import Batcher
+from yapit.engine.cache import Cache, Layer
+from yapit.engine.cache.keys import Keys
+from yapit.engine.meters import Gauge, Meters
+from yapit.engine.residency import Residency
+from yapit.engine.residency.history import Event
+from yapit.engine.residency.residents import Gone, Resident, Runner
+from yapit.engine.turns import Limits, Line, Slots
+from yapit.errors import UnsupportedTaskError, YapitError
 from yapit.executors import Executor, executor
 from yapit.plugins import Plugins
 from yapit.schemas import Chunk, Request
 from yapit.settings import Settings
-from yapit.tasks import Task
+from yapit.tasks import TASKS, Task
+from yapit.tickets import Ticket, current
 
-State = Literal["available", "unserved", "loading", "loaded"]
+__all__ = ["Engine", "Event", "Resident", "Status"]
 _log = structlog.get_logger(__name__)
 
 
-class _Resident:
-    """A model that is loaded, or being loaded, for one task."""
+class Status(Struct, frozen=True, kw_only=True):
+    """How a model is: `value` is unloaded, loading, loaded, unloading, failed or unserved; `reason` says why."""
 
-    def __init__(self, task: Task, model: Model, loading: asyncio.Task[asyncio.Semaphore]) -> None:
-        self.task = task
-        self.model = model
-        self.loading = loading
-        self.running = 0
+    value: str
+    reason: str | None = None
 
 
 class Engine:
@@ -48,103 +53,208 @@ class Engine:
             device=settings.device, data_dir=Path(settings.data_dir), plugin_settings=settings.plugin_settings
         )
         self._executors: dict[str, Executor] = {}
-        self._residents: dict[tuple[str, str], _Resident] = {}
-        self._closed = False
+        self.meters = Meters(plugins.owner, self._gauges)
+        self.residency = Residency(settings.engine, settings.device, self._executor, self._runner, self.meters)
+        self.keys = Keys(plugins, settings.plugin_settings)
+        self.cache = Cache(settings.cache, Path(settings.data_dir) / "cache")
 
     async def stream(self, task: Task, model: Model, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Yield the chunks of one call; load the model first if need be, and wait for a free slot.
+        """Yield the chunks of one call; load the model first if need be, and wait for its turn.
 
         Raises:
             UnsupportedTaskError: the model does not do this task.
             LoadError: the model could not be loaded.
-            CapacityError: the engine is being closed.
+            CapacityError: it took too long until the call's turn came, or the engine is being closed.
+            RateLimitError: too many wait for the model.
         """
-        resident = await self._resident(task, model)
-        async with resident.loading.result():
-            self._check_open()
-            resident.running += 1
-            try:
-                chunks = self._executor(model).stream(task, model, request)
-                async with aclosing(chunks):
-                    async for chunk in chunks:
-                        yield chunk
-            finally:
-                resident.running -= 1
+        self._check(task, model)
+        call = self.meters.of(task, model).call(request)
+        outcome = "cancelled"
+        try:
+            answer = self._cached if self.cache.on else self._run
+            async with aclosing(answer(task, model, request)) as chunks:
+                async for chunk in chunks:
+                    call.chunk(chunk)
+                    yield chunk
+            outcome = "ok"
+        except YapitError as error:
+            outcome = error.code or error.type
+            raise
+        finally:
+            stopped = current().reason if outcome == "cancelled" else None
+            call.end(outcome if stopped is None else stopped.code or outcome)
+
+    @asynccontextmanager
+    async def hold(self, task: Task, model: Model) -> AsyncIterator[None]:
+        """Keep the model loaded for several calls that belong together."""
+        self._check(task, model)
+        async with self.residency.use(task, model):
+            yield
+
+    async def knows(self, task: Task, model: Model, request: Request) -> bool:
+        """Tell whether the cache has the answer, so that the model need not be loaded for it."""
+        return self.cache.on and await self.cache.has(await self.keys.of(task, model, request))
 
     async def load(self, task: Task, model: Model) -> None:
         """Load the model for the task, if it is not loaded."""
-        await self._resident(task, model)
+        async with self.hold(task, model):
+            pass
 
     async def unload(self, task: Task, model: Model) -> None:
-        """Give back what the loaded model takes; the caller makes sure that no call runs."""
-        if self._residents.pop((task.name, model.id), None) is not None:
-            await self._executor(model).unload(task, model)
-            _log.info("model_unloaded", task=task.name, model=model.id)
+        """Give back what the loaded model takes.
 
-    def state(self, model: Model) -> State:
-        """Return whether the model is loaded, or at least seems to have a plugin that serves it."""
-        residents = [resident for (_, name), resident in self._residents.items() if name == model.id]
-        if any(resident.loading.done() for resident in residents):
-            return "loaded"
-        if residents:
-            return "loading"
-        return "available" if self.plugins.serves(model) else "unserved"
+        Raises:
+            InvalidInputError: it is not loaded.
+            ConflictError: requests wait for it or run on it.
+        """
+        await self.residency.unload(task, model)
+
+    async def warm_up(self, model: Model) -> None:
+        """Load the model for its tasks, and try those that have a request to try them with."""
+        for task in (TASKS[name] for name in model.tasks):
+            if task.warm_up is None:
+                await self.load(task, model)
+                continue
+            # What the cache has says nothing of the model.
+            with Ticket(current().id, store=False).bound():
+                async with aclosing(self.stream(task, model, task.warm_up)) as chunks:
+                    async for _ in chunks:
+                        pass
+
+    def status(self, model: Model) -> Status:
+        """Return whether the model is loaded and, if it is not, what happened to it last."""
+        states = {resident.state for resident in self.residency.of(model)}
+        for state in ("loaded", "loading", "unloading"):
+            if state in states:
+                waits = [resident.waits_for for resident in self.residency.of(model) if resident.waits_for]
+                return Status(value=state, reason=f"waits for {waits[0]}" if waits else None)
+        if not self.plugins.serves(model):
+            return Status(value="unserved", reason=self.plugins.unserved(model))
+        last = self.residency.history.last(model)
+        if last is None:
+            return Status(value="unloaded")
+        value = "failed" if last.event in ("failed", "died", "refused") else "unloaded"
+        return Status(value=value, reason=f"{last.event}: {last.reason}")
 
     def running(self) -> int:
-        """Return how many calls run now."""
-        return sum(resident.running for resident in self._residents.values())
+        """Return how many requests are being served now; those that wait for a model or a slot are not."""
+        return sum(resident.running for resident in self.residency.all())
 
     async def close(self) -> None:
         """Unload everything; calls that come later get `CapacityError`."""
-        self._closed = True
-        for resident in self._residents.values():
-            resident.loading.cancel()
-        await asyncio.gather(*(resident.loading for resident in self._residents.values()), return_exceptions=True)
-        for task, model in [(resident.task, resident.model) for resident in self._residents.values()]:
-            await self.unload(task, model)
+        await self.residency.close()
+        await self.cache.close()
 
-    async def _resident(self, task: Task, model: Model) -> _Resident:
-        key = (task.name, model.id)
-        resident = self._residents.get(key)
-        if resident is None:
-            self._check(task, model)
-            resident = _Resident(task, model, asyncio.create_task(self._load(task, model), name=f"load {model.id}"))
-            # Read here too: when every client left, nobody else asks how the load ended.
-            resident.loading.add_done_callback(lambda load: load.cancelled() or load.exception())
-            self._residents[key] = resident
-        if not resident.loading.done():
-            # Waited for and not awaited: a client that leaves must not stop the load that others wait for.
-            await asyncio.wait([resident.loading])
-        if resident.loading.cancelled():
-            self._check_open()
-        resident.loading.result()
-        return resident
+    def kill(self) -> None:
+        """End the models' processes at once."""
+        for made in self._executors.values():
+            made.kill()
 
-    async def _load(self, task: Task, model: Model) -> asyncio.Semaphore:
-        try:
-            slots = await self._executor(model).load(task, model)
-        except BaseException as error:
-            self._residents.pop((task.name, model.id), None)
-            if isinstance(error, Exception):
-                # The chain below holds what the plugin raised.
-                _log.error("model_load_failed", task=task.name, model=model.id, exc_info=error)
-            raise
-        _log.info("model_loaded", task=task.name, model=model.id, max_concurrency=slots)
-        return asyncio.Semaphore(slots)
+    async def _cached(self, task: Task, model: Model, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Answer from the cache, or together with an equal call; else run the call."""
+        key = await self.keys.of(task, model, request)
+        layer = Layer(task.chunk, self.meters.of(task, model).cached)
+        async with aclosing(self.cache.stream(key, layer, lambda: self._run(task, model, request))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _run(self, task: Task, model: Model, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Run the call on the loaded model; if that goes away before the call's turn comes, on its successor."""
+        while True:
+            async with self.residency.use(task, model) as resident:
+                if resident.runner is None:
+                    continue
+                begun = False
+                try:
+                    async with aclosing(resident.runner.stream(request)) as chunks:
+                        async for chunk in chunks:
+                            begun = True
+                            yield chunk
+                    self.residency.succeeded(resident)
+                except Gone:
+                    if begun:
+                        raise
+                    continue
+                return
+
+    def _runner(self, resident: Resident, slots: int) -> Runner:
+        """Return what runs the calls of a model that has just been loaded."""
+        task, model, limits = resident.task, resident.model, self.settings.engine
+        queue = limits.max_queue if model.max_queue is None else model.max_queue
+        line = Line(Limits(model=model.id, max_queue=queue, timeout_s=limits.queue_timeout_s), slots, resident.meter)
+
+        def run(request: Request) -> AsyncGenerator[Chunk, None]:
+            return resident.executor.stream(task, model, request)
+
+        if not task.items:
+            return _OneByOne(resident, Slots(line))
+        return Batcher(task, model, run, line, model.batch_tokens or limits.batch_tokens, limits.batch_window_s)
 
     def _executor(self, model: Model) -> Executor:
-        """Return the executor of the kind that the model's entry names, one for all models of that kind."""
-        if model.executor not in self._executors:
-            self._executors[model.executor] = executor(model.executor, self.plugins, self._context)
-        return self._executors[model.executor]
+        """Return the executor that the model's calls go through, one of each kind."""
+        name = self._executor_name(model)
+        if name not in self._executors:
+            made = executor(name, self.plugins, self._context)
+            made.on_death = self.residency.died
+            self._executors[name] = made
+        return self._executors[name]
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise CapacityError("The server is shutting down.", retry_after_s=1)
+    def _executor_name(self, model: Model) -> str:
+        """Return what the model says, or else the settings for its backend, or for all, or what the backend needs."""
+        if model.python is not None:
+            return "process"
+        backend = self.plugins.backends().get(model.backend)
+        natural = "process" if backend is not None and backend.heavy else "thread"
+        chosen = self.settings.engine
+        return model.executor or chosen.executors.get(model.backend) or chosen.executor or natural
+
+    def _gauges(self) -> list[Gauge]:
+        return [
+            Gauge(
+                model=resident.model.id,
+                task=resident.task.name,
+                plugin=self.plugins.owner(resident.model) or "none",
+                loaded=resident.state == "loaded",
+                running=resident.running,
+                queued=resident.queued,
+                memory_bytes=resident.memory_bytes,
+            )
+            for resident in self.residency.all()
+        ]
 
     def _check(self, task: Task, model: Model) -> None:
-        self._check_open()
+        self.residency.check_open()
         if task.name not in model.tasks:
             does = ", ".join(model.tasks)
             message = f"The model '{model.id}' does not {task.name}; it does: {does}."
             raise UnsupportedTaskError(message, param="model")
+
+
+class _OneByOne:
+    """Runs each call by itself, as soon as there is a slot for it."""
+
+    def __init__(self, resident: Resident, slots: Slots) -> None:
+        self._resident = resident
+        self._slots = slots
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait."""
+        return self._slots.queued
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Yield the chunks of one call, when its turn comes."""
+        resident = self._resident
+        async with (
+            self._slots.slot(),
+            aclosing(resident.executor.stream(resident.task, resident.model, request)) as chunks,
+        ):
+            async for chunk in chunks:
+                yield chunk
+
+    def refuse(self, error: Exception) -> None:
+        """Send those that wait away."""
+        self._slots.refuse(error)
+
+    async def close(self) -> None:
+        """Return at once: a call that runs holds the model, and who holds it keeps it from being unloaded."""

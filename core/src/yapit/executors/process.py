@@ -1,72 +1,67 @@
 """Each model in a process of its own: what it does to memory, or to itself, does not reach the server."""
 
 import asyncio
-import os
-import signal
-import socket
-import sys
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
 import structlog
 
+from yapit import __version__
 from yapit.catalog import Model
-from yapit.errors import WorkerDiedError, YapitError
-from yapit.executors import Executor
-from yapit.executors.wire import Call, Cancel, Channel, Chunk, Done, Failed, FromWorker, Load, Loaded, More
-from yapit.schemas import Chunk as TaskChunk
-from yapit.schemas import Request
+from yapit.errors import BackendError, WorkerDiedError
+from yapit.executors import Executor, Footprint
+from yapit.executors.child import Child
+from yapit.executors.wire import Load
+from yapit.schemas import Chunk, Request
 from yapit.settling import settle
 from yapit.tasks import Task
 
-_AHEAD = 16  # chunks a child may be ahead of their reader
-_GRACE_S = 5.0  # that a child has to close a call, or to end, before it is killed
-_encode = msgspec.msgpack.Encoder().encode
 _log = structlog.get_logger(__name__)
 
 
 class ProcessExecutor(Executor):
-    """One child per loaded model; a child that dies fails its calls and is started again by the next one."""
+    """One child per loaded model; when it dies its calls fail, and the model must be loaded again."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._children: dict[tuple[str, str], _Child] = {}
-        self._starting: dict[tuple[str, str], asyncio.Lock] = {}
+        self._children: dict[tuple[str, str], Child] = {}
+        self._alive = set[Child]()  # those that start or end, too
 
     async def load(self, task: Task, model: Model) -> int:
         """Start the child and wait until it has loaded the model."""
-        child = _Child(task, model)
-        context = self.context
-        slots = await child.start(
-            Load(
-                task=task.name,
-                model=model,
-                device=context.device,
-                data_dir=str(context.data_dir),
-                plugin_settings={name: dict(section) for name, section in context.plugin_settings.items()},
-                plugins=tuple(self.plugins.names),
+        await self.unload(task, model)
+        context = self.context_of(model)
+        child = Child(task, model, self._died)
+        self._alive.add(child)
+        try:
+            slots = await child.start(
+                Load(
+                    version=__version__,
+                    task=task.name,
+                    model=model,
+                    device=context.device,
+                    data_dir=str(context.data_dir),
+                    plugin_settings={name: dict(section) for name, section in context.plugin_settings.items()},
+                    # An environment of its own has its own plugins, which its owner chose.
+                    plugins=None if model.python else tuple(self.plugins.names),
+                )
             )
-        )
+        except BaseException:
+            await self._end(child)
+            raise
         self._children[task.name, model.id] = child
-        self._starting.setdefault((task.name, model.id), asyncio.Lock())
         return slots
 
-    async def stream(self, task: Task, model: Model, request: Request) -> AsyncGenerator[TaskChunk, None]:
+    async def stream(self, task: Task, model: Model, request: Request) -> AsyncGenerator[Chunk, None]:
         """Yield the chunks of one call; the child has let go of it when this ends."""
-        key = (task.name, model.id)
-        async with self._starting[key]:
-            if self._children[key].dead:
-                await self.load(task, model)
-        child = self._children[key]
+        child = self._children[task.name, model.id]
         call = child.call(request)
-        taken = 0
         try:
             while (body := await call.bodies.get()) is not None:
-                yield msgspec.msgpack.decode(body, type=task.chunk)
-                taken += 1
-                if taken % (_AHEAD // 2) == 0:
-                    child.send(More(call.id, _AHEAD // 2))
+                yield _decode(body, task, model)
+                if (more := call.took()) is not None:
+                    child.send(more)
             if call.error is not None:
                 raise call.error
         finally:
@@ -76,144 +71,34 @@ class ProcessExecutor(Executor):
         """End the child, so that everything it took is given back."""
         child = self._children.pop((task.name, model.id), None)
         if child is not None:
-            await child.end()
+            await self._end(child)
 
+    def footprint(self, task: Task, model: Model) -> Footprint:
+        """Return what the child has said of itself."""
+        child = self._children.get((task.name, model.id))
+        return Footprint() if child is None else child.footprint
 
-class _Running:
-    """A call of a child: the bodies of its chunks, then None."""
+    def kill(self) -> None:
+        """Kill the children."""
+        for child in list(self._alive):
+            child.kill()
 
-    def __init__(self, number: int) -> None:
-        self.id = number
-        self.bodies: asyncio.Queue[msgspec.Raw | None] = asyncio.Queue()
-        self.ended = asyncio.Event()
-        self.error: YapitError | None = None
-
-
-class _Child:
-    """A process and the channel to it."""
-
-    def __init__(self, task: Task, model: Model) -> None:
-        self._task = task
-        self._model = model
-        self._calls: dict[int, _Running] = {}
-        self._number = 0
-        self._channel: Channel | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._keepers: list[asyncio.Task[None]] = []
-        self.dead = False
-
-    async def start(self, load: Load) -> int:
-        """Start the process and return the model's `max_concurrency`.
-
-        Raises:
-            LoadError: the model could not be loaded.
-            WorkerDiedError: the process ended while it loaded.
-        """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "yapit.worker", str(theirs.fileno())),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                # Idle threads of OpenMP that spin make a busy machine a hundred times slower.
-                env={"OMP_WAIT_POLICY": "passive", **os.environ},
-            )
-        self._channel = Channel(*await asyncio.open_connection(sock=ours), FromWorker)
-        self._keepers.append(asyncio.create_task(self._keep_log(self._process), name="worker log"))
+    async def _end(self, child: Child) -> None:
+        """End the child, also while being cancelled: nobody else will."""
         try:
-            self.send(load)
-            answer = await self._channel.receive()
-        except BaseException:
-            await self.end()
-            raise
-        if isinstance(answer, Loaded):
-            self._keepers.append(asyncio.create_task(self._listen(self._channel), name="worker"))
-            return answer.max_concurrency
-        await self.end()
-        raise answer.error() if isinstance(answer, Failed) else self._died()
+            await settle(asyncio.ensure_future(child.end()))
+        finally:
+            self._alive.discard(child)
 
-    def send(self, message: msgspec.Struct) -> None:
-        """Send a message to the child; into the void if it is dead."""
-        if self._channel is not None and not self.dead:
-            self._channel.send(message)
+    def _died(self, task: Task, model: Model, error: WorkerDiedError) -> None:
+        if self.on_death is not None:
+            self.on_death(task, model, error)
 
-    def call(self, request: Request) -> _Running:
-        """Start a call."""
-        self._number += 1
-        running = self._calls[self._number] = _Running(self._number)
-        self.send(Call(running.id, msgspec.Raw(_encode(request)), _AHEAD))
-        return running
 
-    async def leave(self, call: _Running) -> None:
-        """Make sure that the call has ended in the child; a child that does not let go is killed."""
-        if not call.ended.is_set():
-            self.send(Cancel(call.id))
-            waiting = asyncio.ensure_future(call.ended.wait())
-            done, _ = await asyncio.wait([waiting], timeout=_GRACE_S)
-            if not done:
-                _log.error("worker_hangs", task=self._task.name, model=self._model.id)
-                self._kill()
-                await waiting
-        self._calls.pop(call.id, None)
-
-    async def end(self) -> None:
-        """Close the channel, and kill what does not end by itself."""
-        self.dead = True
-        if self._channel is not None:
-            self._channel.close()
-        if self._process is not None:
-            try:
-                await asyncio.wait_for(self._process.wait(), _GRACE_S)
-            except TimeoutError:
-                self._kill()
-                await self._process.wait()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
-
-    def _kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-
-    async def _listen(self, channel: Channel) -> None:
-        """Pass on what the child says until it is gone; then fail what still waits."""
-        while (message := await channel.receive()) is not None:
-            call = self._calls.get(message.id)
-            if call is None:
-                continue
-            if isinstance(message, Chunk):
-                call.bodies.put_nowait(message.body)
-            elif isinstance(message, Done | Failed):
-                call.error = message.error() if isinstance(message, Failed) else None
-                self._finish(call)
-        expected, self.dead = self.dead, True
-        channel.close()
-        if self._process is not None:
-            await self._process.wait()
-        error = self._died()
-        if not expected:
-            _log.error("worker_died", task=self._task.name, model=self._model.id, reason=error.message)
-        for call in self._calls.values():
-            if not call.ended.is_set():
-                call.error = error
-                self._finish(call)
-
-    @staticmethod
-    def _finish(call: _Running) -> None:
-        call.ended.set()
-        call.bodies.put_nowait(None)
-
-    def _died(self) -> WorkerDiedError:
-        code = self._process.returncode if self._process is not None else None
-        how = "ended"
-        if code is not None:
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        return WorkerDiedError(f"The process that ran the model '{self._model.id}' {how}.")
-
-    async def _keep_log(self, process: asyncio.subprocess.Process) -> None:
-        """Log what the child prints, line by line."""
-        if process.stdout is None:
-            return
-        async for line in process.stdout:
-            text = line.decode(errors="replace").rstrip()
-            _log.info("worker_output", task=self._task.name, model=self._model.id, line=text)
+def _decode(body: msgspec.Raw, task: Task, model: Model) -> Chunk:
+    try:
+        chunk: Chunk = msgspec.msgpack.decode(body, type=task.chunk)
+    except msgspec.DecodeError as error:
+        _log.exception("chunk_unreadable", task=task.name, model=model.id)
+        raise BackendError(f"The model '{model.id}' yielded a {task.chunk.__name__} that cannot be read.") from error
+    return chunk

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextvars
+import gc
 import inspect
+import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,13 +18,14 @@ from msgspec import Struct
 
 from yapit.adapters import Adapter
 from yapit.catalog import Model
-from yapit.errors import BackendError, YapitError
+from yapit.errors import BackendError, OutOfMemoryError, YapitError
 from yapit.executors import Executor
 from yapit.schemas import Chunk, Request
 from yapit.settling import settle
 from yapit.tasks import Task
 
 _READ_AHEAD = 8  # chunks an adapter may be ahead of its reader
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _log = structlog.get_logger(__name__)
 
 
@@ -42,7 +46,7 @@ class ThreadExecutor(Executor):
         """Call the plugin's factory on the thread that will also run and close the adapter."""
         name = f"{task.name}-{model.id}"
         home = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        loading = home.submit(self.plugins.adapter, task, model, self.context)
+        loading = home.submit(self.plugins.adapter, task, model, self.context_of(model))
         try:
             adapter = await asyncio.wrap_future(loading)
         except BaseException:
@@ -69,8 +73,13 @@ class ThreadExecutor(Executor):
                     yield chunk
         except YapitError:
             raise
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _cancelled():
+                raise
             _log.exception("adapter_failed", task=task.name, model=model.id)
+            if _is_out_of_memory(error):
+                _give_back_unused(error)
+                raise OutOfMemoryError(f"The model '{model.id}' ran out of memory.") from error
             message = f"The model '{model.id}' failed ({type(error).__name__}); the server's log says more."
             raise BackendError(message) from error
 
@@ -79,11 +88,34 @@ class ThreadExecutor(Executor):
         loaded = self._loaded.pop((task.name, model.id), None)
         if loaded is None:
             return
-        try:
-            await asyncio.get_running_loop().run_in_executor(loaded.home, _close, loaded.adapter, task, model)
-        finally:
-            loaded.home.shutdown(wait=False)
-            loaded.calls.shutdown(wait=False)
+        closing = loaded.home.submit(_close, loaded.adapter, task, model)
+        loaded.home.shutdown(wait=False)
+        loaded.calls.shutdown(wait=False)
+        # Shielded: nobody else would close it.
+        await asyncio.shield(asyncio.wrap_future(closing))
+
+
+def _cancelled() -> bool:
+    """Tell whether a cancellation is the reader's; one that an adapter makes up is a failure like any other."""
+    reader = asyncio.current_task()
+    return reader is None or reader.cancelling() > 0
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Tell what the libraries tell in their own ways: torch by a class, its CPU allocator and others by words."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error).casefold()
+    return isinstance(error, RuntimeError) and any(words in said for words in _OUT_OF_MEMORY)
+
+
+def _give_back_unused(error: BaseException) -> None:
+    """Make room for a smaller attempt: the error holds what the adapter worked on, torch keeps what it once took."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _close(adapter: Adapter, task: Task, model: Model) -> None:
@@ -127,7 +159,8 @@ class _Pump:
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """Yield what the adapter yields; when closed, wait until the adapter's iterator is closed too."""
         context = contextvars.copy_context()
-        done = self._loop.run_in_executor(self._pool, context.run, self._run)
+        work = self._pool.submit(context.run, self._run)
+        done = asyncio.wrap_future(work)
         done.add_done_callback(lambda _: self._wake.set())
         try:
             while True:
@@ -141,7 +174,8 @@ class _Pump:
         finally:
             self._closed = True
             self._room.release()
-            await settle(done)
+            if not work.cancel():  # it has begun
+                await settle(done)
         if self._error is not None:
             raise self._error
         if self._foreign is not None:
@@ -178,6 +212,8 @@ class _Pump:
             self._foreign = iterator
             return
         try:
+            if self._closed:
+                return
             for chunk in iterator:
                 self._room.acquire()
                 if self._closed:

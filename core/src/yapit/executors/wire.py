@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -16,22 +17,24 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Load(Struct, frozen=True, tag=True, array_like=True):
-    """Load this model for this task; the first message to a worker."""
+    """Load this model for this task; the first message to a worker. `version` is that of the sender's yapit."""
 
+    version: str
     task: str
     model: Model
     device: str
     data_dir: str
     plugin_settings: dict[str, dict[str, Any]]
-    plugins: tuple[str, ...]
+    plugins: tuple[str, ...] | None
 
 
 class Call(Struct, frozen=True, tag=True, array_like=True):
-    """Run a request; `chunks` may be sent before the reader asks for more."""
+    """Run a request; `chunks` may be sent before the reader asks for more, and `ticket` goes to the log lines."""
 
     id: int
     request: Raw
     chunks: int
+    ticket: str
 
 
 class More(Struct, frozen=True, tag=True, array_like=True):
@@ -51,6 +54,13 @@ class Loaded(Struct, frozen=True, tag=True, array_like=True):
     """The model is loaded."""
 
     max_concurrency: int
+
+
+class Memory(Struct, frozen=True, tag=True, array_like=True):
+    """The most that the model has taken of its device so far."""
+
+    device: str
+    bytes: int
 
 
 class Chunk(Struct, frozen=True, tag=True, array_like=True):
@@ -78,8 +88,10 @@ class Failed(Struct, frozen=True, tag=True, array_like=True):
 
     @classmethod
     def of(cls, call: int, error: YapitError) -> "Failed":
-        """Return the message for an error."""
-        return cls(call, type(error).__name__, error.message, error.param, error.code, error.retry_after_s)
+        """Return the message for an error; one of a plugin's own class becomes the nearest of yapit's."""
+        kind = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+        wait_s = None if error.retry_after_s is None else float(error.retry_after_s)
+        return cls(call, kind.__name__, str(_text(error.message)), _text(error.param), _text(error.code), wait_s)
 
     def error(self) -> YapitError:
         """Return the error again, of the same class."""
@@ -89,7 +101,12 @@ class Failed(Struct, frozen=True, tag=True, array_like=True):
 
 
 ToWorker = Load | Call | More | Cancel
-FromWorker = Loaded | Chunk | Done | Failed
+FromWorker = Loaded | Memory | Chunk | Done | Failed
+
+
+def _text(value: Any) -> str | None:
+    """Return what can be sent of it: a plugin may put anything into its errors."""
+    return None if value is None else str(value).encode("utf-8", "replace").decode()
 
 
 class Channel:
@@ -107,16 +124,23 @@ class Channel:
         self._decode = msgspec.msgpack.Decoder(kinds).decode
 
     def send(self, message: Struct) -> None:
-        """Send a message, soon."""
+        """Send a message, soon; into the void when the channel is closed."""
         body = _encode(message)
+        if self._writer.is_closing():
+            return
         self._writer.write(_LENGTH.pack(len(body)) + body)
 
     async def drain(self) -> None:
-        """Wait until the other side has taken most of what was sent."""
-        await self._writer.drain()
+        """Wait until the other side has taken most of what was sent, or is gone."""
+        with suppress(ConnectionError):
+            await self._writer.drain()
 
     async def receive(self) -> Any:
-        """Return the next message, or None when the other side is gone."""
+        """Return the next message, or None when the other side is gone.
+
+        Raises:
+            msgspec.DecodeError: the other side says what nobody understands.
+        """
         try:
             (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
             return self._decode(await self._reader.readexactly(length))
@@ -126,3 +150,9 @@ class Channel:
     def close(self) -> None:
         """Say that nothing more will come."""
         self._writer.close()
+
+    async def finish(self) -> None:
+        """Close the channel and wait until the other side has all that was sent, or is gone."""
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()

@@ -11,22 +11,26 @@ from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.types import Message, Scope
+from litestar.types import HTTPScope, Message, Middleware, Scope
 from structlog.contextvars import bind_contextvars
 
-from yapit import __version__, settings
+from yapit import __version__, environments, settings
 from yapit.engine import Engine
-from yapit.errors import CapacityError
+from yapit.errors import YapitError
 from yapit.plugins import Plugins
-from yapit.server import health, models, speech
+from yapit.server import health, loaded, metrics, models, speech
+from yapit.server.desk import Desk, ending
 from yapit.server.keys import require_key
 from yapit.server.problems import answer, respond
+from yapit.server.readiness import Readiness
 from yapit.server.requests import JsonRequest
 from yapit.server.services import Services
-from yapit.settings import Settings
+from yapit.settings import ServerSettings, Settings
+from yapit.tickets import Ticket
 from yapit.voices import VoiceMap
 
 _log = structlog.get_logger(__name__)
+_ALWAYS_ANSWERED = {"/livez", "/readyz", "/ping", "/health", "/metrics"}
 _GOOD_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -34,7 +38,7 @@ class Application(Litestar):
     """Litestar, with an id for every request, also for those that no route matches."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one request: its id goes to the log lines and to the response, and the request is logged."""
+        """Answer one request: it gets a ticket, its id goes to the log lines and the response, and it is logged."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
@@ -42,27 +46,48 @@ class Application(Litestar):
         bind_contextvars(request_id=request_id.decode())
         started = time.perf_counter()
         status = 0
+        ticket: Ticket | None = None
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 elapsed_ms = (time.perf_counter() - started) * 1000
-                ours = ((b"x-request-id", request_id), (b"openai-processing-ms", b"%d" % elapsed_ms))
+                ours = [(b"x-request-id", request_id), (b"openai-processing-ms", b"%d" % elapsed_ms)]
+                if ticket is not None and ticket.cache is not None:
+                    ours.append((b"x-yapit-cache", ticket.cache.encode()))
                 message["headers"] = [*message["headers"], *ours]
             await send(message)
 
         try:
-            await super().__call__(scope, receive, send_with_id)
+            with self.parts.desk.serve(scope, request_id.decode()) as ticket:
+                self._check_state(scope)
+                await super().__call__(scope, receive, send_with_id)
+        except YapitError as error:
+            await _answer(error, scope, receive, send_with_id)
         except asyncio.CancelledError:
-            # Uvicorn's, for what is still running when the time to drain is over.
+            # Stopped before there was a response; or uvicorn's, for what still runs when all others have ended.
+            reason = ticket.stopped() if ticket is not None else None
             if status == 0:
-                error = CapacityError("The server is shutting down.", retry_after_s=1)
-                await answer(error).to_asgi_response(None, Request(scope))(scope, receive, send_with_id)
+                await _answer(reason or ending(), scope, receive, send_with_id)
         finally:
             elapsed_ms = round((time.perf_counter() - started) * 1000, 1)
             # The path and not the query, which may hold what the user said.
             _log.info("request", method=scope["method"], path=scope["path"], status=status, duration_ms=elapsed_ms)
+
+    @property
+    def parts(self) -> Services:
+        """What the routes share."""
+        parts: Services = self.state.services
+        return parts
+
+    def _check_state(self, scope: HTTPScope) -> None:
+        if self.parts.readiness.state == "draining" and scope["path"] not in _ALWAYS_ANSWERED:
+            raise ending()
+
+
+async def _answer(error: YapitError, scope: Any, receive: Any, send: Any) -> None:
+    await answer(error).to_asgi_response(None, Request(scope))(scope, receive, send)
 
 
 def create_app(effective: Settings, plugins: Plugins | None = None) -> Application:
@@ -71,23 +96,34 @@ def create_app(effective: Settings, plugins: Plugins | None = None) -> Applicati
     Raises:
         SettingsError: a models file, an alias, or the voice map is wrong.
     """
-    loaded = plugins or Plugins.load(effective.plugins)
-    catalog = settings.catalog(effective, loaded.models())
-    engine = Engine(effective, loaded, catalog)
-    voices = VoiceMap.of(effective.speech)
-    _report(loaded, catalog.duplicates)
+    registered = plugins or Plugins.load(effective.plugins, environments.read(effective.data_dir))
+    catalog = settings.catalog(effective, registered.models(), interpreters=registered.interpreters())
+    engine = Engine(effective, registered, catalog)
+    parts = Services(
+        settings=effective,
+        engine=engine,
+        voices=VoiceMap.of(effective.speech),
+        desk=Desk(effective.server),
+        readiness=Readiness(engine),
+        started_at=int(time.time()),
+    )
+    _report(registered, catalog.duplicates)
     return Application(
         route_handlers=[
             *health.ROUTES,
+            *loaded.ROUTES,
+            *metrics.ROUTES,
             *models.ROUTES,
             *speech.ROUTES,
-            *(route for _, routes in loaded.each("register_routes") for route in routes or ()),
+            *(route for _, routes in registered.each("register_routes") for route in routes or ()),
         ],
-        state=State({"services": Services(effective, engine, voices, int(time.time()))}),
+        state=State({"services": parts}),
         # Litestar copies the route for every guarded request: none is set where no key is asked for.
         guards=[require_key] if effective.server.api_keys else [],
         exception_handlers={Exception: respond},
-        on_shutdown=[engine.close],
+        middleware=[*_tracing(effective.server), metrics.MIDDLEWARE],
+        on_startup=[parts.readiness.start],
+        on_shutdown=[parts.readiness.stop, engine.close],
         openapi_config=OpenAPIConfig(
             title="yapit",
             version=__version__,
@@ -98,6 +134,19 @@ def create_app(effective: Settings, plugins: Plugins | None = None) -> Applicati
         request_class=JsonRequest,
         logging_config=None,
     )
+
+
+def _tracing(server: ServerSettings) -> list[Middleware]:
+    """Return Litestar's OpenTelemetry middleware, if it is wanted.
+
+    Raises:
+        SettingsError: it is wanted, and the packages for it are not installed.
+    """
+    if not server.tracing:
+        return []
+    from yapit.server.tracing import middleware
+
+    return [middleware()]
 
 
 def _report(plugins: Plugins, duplicates: tuple[str, ...]) -> None:

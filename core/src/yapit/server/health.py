@@ -6,7 +6,9 @@ from litestar import Request, get
 from msgspec import Struct
 
 from yapit import __version__
+from yapit.errors import CapacityError
 from yapit.server.keys import OPEN
+from yapit.server.problems import PROBLEMS
 from yapit.server.services import services
 
 
@@ -24,7 +26,10 @@ class FailedPlugin(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True, kw_only=True):
-    """The state of the server; a failed plugin leaves it healthy, since everything else works."""
+    """The state of the server; a failed plugin leaves it healthy, since everything else works.
+
+    `status` is starting, ready, draining or failed.
+    """
 
     status: str
     healthy: bool
@@ -33,6 +38,7 @@ class Health(Struct, frozen=True, kw_only=True):
     running: int
     streaming_enabled: bool
     failed_plugins: list[FailedPlugin]
+    warnings: list[str]
 
 
 @get(["/livez", "/ping"], opt=OPEN, sync_to_thread=False, tags=["health"])
@@ -41,25 +47,30 @@ def livez() -> Alive:
     return Alive()
 
 
-@get("/readyz", opt=OPEN, sync_to_thread=False, tags=["health"])
-def readyz() -> Alive:
-    """Answer when requests may be sent."""
+@get("/readyz", opt=OPEN, sync_to_thread=False, tags=["health"], responses=PROBLEMS)
+def readyz(request: Request[Any, Any, Any]) -> Alive:
+    """Answer when requests may be sent: the models of the settings are warm, and the server does not end."""
+    readiness = services(request).readiness
+    if readiness.state != "ready":
+        raise CapacityError(f"The server is {readiness.state}.", code=f"server_{readiness.state}", retry_after_s=1)
     return Alive()
 
 
 @get("/health", opt=OPEN, sync_to_thread=False, tags=["health"])
 def health(request: Request[Any, Any, Any]) -> Health:
     """Say how the server is and which plugins failed."""
-    engine = services(request).engine
+    parts = services(request)
+    engine = parts.engine
     failed = [FailedPlugin(plugin.name, plugin.error) for plugin in engine.plugins.failed.values()]
     return Health(
-        status="ok",
-        healthy=True,
+        status=parts.readiness.state,
+        healthy=parts.readiness.state != "failed",
         version=__version__,
         models=len(engine.catalog),
         running=engine.running(),
         streaming_enabled=True,
         failed_plugins=failed,
+        warnings=parts.readiness.warnings,
     )
 
 

@@ -7,6 +7,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from yapit.errors import UnauthorizedError
+from yapit.server.desk import key_of
 from yapit.server.services import services
 
 OPEN = {"open": True}  # an `opt` of routes that need no key
@@ -17,11 +18,9 @@ async def require_key(connection: ASGIConnection[Any, Any, Any, Any], handler: B
     keys = services(connection).settings.server.api_keys
     if not keys or handler.opt.get("open"):
         return
-    scheme, _, given = connection.headers.get("authorization", "").partition(" ")
-    given = given.strip() if scheme.lower() == "bearer" else connection.headers.get("x-api-key", "")
-    if not given:
+    presented = key_of(dict(connection.scope["headers"]))
+    if not presented:
         raise UnauthorizedError("You didn't provide an API key: send it as 'Authorization: Bearer KEY'.")
-    presented = given.encode()
     # Every key is compared, in constant time each, so that timing tells nothing.
     if not sum(hmac.compare_digest(presented, key.encode()) for key in keys):
         raise UnauthorizedError("Incorrect API key provided.")

@@ -7,7 +7,7 @@ from litestar.params import FromPath, FromQuery
 from msgspec import Struct
 
 from yapit.catalog import Model
-from yapit.engine import State
+from yapit.engine import Status
 from yapit.server.keys import OPEN
 from yapit.server.problems import PROBLEMS
 from yapit.server.services import Services, services
@@ -22,7 +22,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     owned_by: str
     tasks: tuple[str, ...]
     languages: tuple[str, ...]
-    state: State
+    status: Status
 
 
 class ModelList(Struct, frozen=True, kw_only=True):
@@ -108,7 +108,7 @@ def _info(parts: Services, model: Model) -> ModelInfo:
         owned_by=model.backend,
         tasks=model.tasks,
         languages=model.languages,
-        state=parts.engine.state(model),
+        status=parts.engine.status(model),
     )
 
 

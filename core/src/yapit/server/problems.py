@@ -16,7 +16,7 @@ from litestar.exceptions import (
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.openapi.datastructures import ResponseSpec
 
-from yapit.errors import InvalidInputError, YapitError
+from yapit.errors import DeadlineError, InvalidInputError, LoadError, YapitError
 from yapit.server.services import services
 
 _log = structlog.get_logger(__name__)
@@ -68,7 +68,8 @@ def answer(error: YapitError) -> Response[ErrorEnvelope]:
     headers = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
-    elif error.status == _HTTP_SERVER_ERROR:
+    elif error.status == _HTTP_SERVER_ERROR or isinstance(error, DeadlineError | LoadError):
+        # The same request would end the same way, and the SDKs repeat what fails with 5xx.
         headers["x-should-retry"] = "false"
     return Response(envelope(error), status_code=error.status, headers=headers, media_type="application/json")
 

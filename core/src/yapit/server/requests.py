@@ -9,6 +9,7 @@ from litestar import Request
 from litestar.exceptions import SerializationException
 
 from yapit.errors import InvalidInputError
+from yapit.quantities import seconds
 
 
 class JsonRequest(Request[Any, Any, Any]):
@@ -24,6 +25,18 @@ class JsonRequest(Request[Any, Any, Any]):
             return await super().json()
         except (SerializationException, UnicodeDecodeError, RecursionError) as error:
             raise _broken(await self.body(), error) from error
+
+
+def keep_alive_s(wanted: str | float | None) -> float | None:
+    """Return the seconds of a request's `keep_alive`, None if it has none.
+
+    Raises:
+        InvalidInputError: it is no duration.
+    """
+    try:
+        return None if wanted is None else seconds(wanted)
+    except ValueError as error:
+        raise InvalidInputError(f"Invalid 'keep_alive': {error}.", param="keep_alive") from error
 
 
 def _broken(body: bytes, error: Exception) -> InvalidInputError:

@@ -8,10 +8,12 @@ from typing import Generic, TypeVar
 import structlog
 from litestar.types import HTTPScope, Receive, Scope, Send
 
-from yapit.errors import BackendError, YapitError
+from yapit.errors import BackendError, StoppedError, YapitError
+from yapit.tickets import current
 
 _log = structlog.get_logger(__name__)
 _WATCH_AFTER_S = 0.05
+_LEFT = "client_left"
 Item = TypeVar("Item")
 
 
@@ -55,8 +57,11 @@ class ChunkedResponse(Generic[Item]):
             async with aclosing(self._body):
                 await (self._send_whole(send) if self._whole else self._stream(send))
         except asyncio.CancelledError:
-            if not watch.client_left():
+            error = current().stopped()
+            if error is None:
                 raise
+            if error.code != _LEFT:
+                raise error from None
             _log.info("client_left")
         finally:
             watch.stop()
@@ -78,10 +83,10 @@ class ChunkedResponse(Generic[Item]):
                     started = True
                 if chunk:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except Exception as error:
-            if not started:
+        except (Exception, asyncio.CancelledError) as error:
+            known = _known(error) if started else None
+            if known is None:
                 raise
-            known = error if isinstance(error, YapitError) else BackendError("The server failed; its log says more.")
             _log.exception("stream_failed", code=known.code)
             if self._on_error is None:
                 # No last chunk: the server closes the connection and the client sees that the body is short.
@@ -92,19 +97,22 @@ class ChunkedResponse(Generic[Item]):
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
+def _known(error: BaseException) -> YapitError | None:
+    """Return what an error in mid-stream is to the client; None if there is no client any more, or no server."""
+    if isinstance(error, asyncio.CancelledError):
+        reason = current().reason
+        return None if reason is None or reason.code == _LEFT else current().stopped()
+    return error if isinstance(error, YapitError) else BackendError("The server failed; its log says more.")
+
+
 class _ClientWatch:
-    """Cancels the task that made it when the client leaves; it begins late, since most answers are quick."""
+    """Stops the request when its client leaves; it begins late, since most answers are quick."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._task = asyncio.current_task()
+        self._ticket = current()
         self._watching: asyncio.Task[None] | None = None
-        self._left = False
         self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, self._begin)
-
-    def client_left(self) -> bool:
-        """Tell whether the cancellation just caught is this watch's own, and take it back if it is."""
-        return self._left and self._task is not None and self._task.uncancel() == 0
 
     def stop(self) -> None:
         """End the watch."""
@@ -118,9 +126,7 @@ class _ClientWatch:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._left = True
-        if self._task is not None:
-            self._task.cancel()
+        self._ticket.stop(StoppedError("The client left.", code=_LEFT))
 
 
 def sse(payload: bytes) -> bytes:

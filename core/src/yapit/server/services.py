@@ -6,6 +6,8 @@ from litestar.connection import ASGIConnection
 from msgspec import Struct
 
 from yapit.engine import Engine
+from yapit.server.desk import Desk
+from yapit.server.readiness import Readiness
 from yapit.settings import Settings
 from yapit.voices import VoiceMap
 
@@ -16,6 +18,8 @@ class Services(Struct, frozen=True):
     settings: Settings
     engine: Engine
     voices: VoiceMap
+    desk: Desk
+    readiness: Readiness
     started_at: int
 
 

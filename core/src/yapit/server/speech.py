@@ -18,10 +18,13 @@ from yapit.audio import FORMATS
 from yapit.errors import InvalidInputError, YapitError
 from yapit.schemas import Word
 from yapit.server.problems import PROBLEMS, envelope
+from yapit.server.requests import keep_alive_s
 from yapit.server.responses import ChunkedResponse, sse
 from yapit.server.services import Services, services
-from yapit.speech import Part, Speech, SpeechUsage, Utterance
+from yapit.speech import Speech, SpeechUsage, Utterance
 from yapit.subtitles import subtitles
+from yapit.tickets import current
+from yapit.timeline import Part
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 SubtitleFormat = Literal["srt", "vtt"]
@@ -50,6 +53,7 @@ class Saying(Struct, frozen=True, kw_only=True):
         instructions: how to say it, for models that take direction.
         language: BCP 47, where the voice does not say it.
         options: the model's own parameters.
+        keep_alive: how long the model stays loaded after this, when idle: seconds, or `10m`.
     """
 
     model: str
@@ -59,6 +63,7 @@ class Saying(Struct, frozen=True, kw_only=True):
     instructions: Annotated[str, Meta(max_length=4096)] | None = None
     language: str | None = None
     options: dict[str, Any] | None = None
+    keep_alive: str | float | None = None
 
 
 class SpeechBody(Saying, frozen=True, kw_only=True):
@@ -203,6 +208,7 @@ def _timestamps(parts: Services, body: TimestampsBody) -> ASGIApp:
 
 def _utterance(parts: Services, body: Saying, audio_format: str, *, words: bool) -> Utterance:
     model = parts.engine.catalog[body.model]
+    current().keep_alive_s = keep_alive_s(body.keep_alive)
     check_text(body.input, parts.settings.speech.max_input_chars)
     wanted = body.voice.id if isinstance(body.voice, VoiceReference) else body.voice
     return Utterance(

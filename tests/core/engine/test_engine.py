@@ -18,6 +18,7 @@ from yapit import (
     Embedding,
     EmbedRequest,
     GenerateRequest,
+    InvalidInputError,
     LoadError,
     Model,
     TextChunk,
@@ -55,38 +56,38 @@ class Rig:
             raise ValueError("secret")
 
     @hookimpl
-    def embed(self, model: Model, context: Context) -> Embedder | None:
+    def generate(self, model: Model, context: Context) -> TextGenerator | None:
         self.load(context)
         return Rigged(self)
 
     @hookimpl
-    def generate(self, model: Model, context: Context) -> TextGenerator | None:
+    def embed(self, model: Model, context: Context) -> Embedder | None:
         self.load(context)
-        return Tells()
+        return Embeds()
 
     @property
     def loads(self) -> int:
         return len(self.contexts)
 
 
-class Rigged(Embedder):
+class Rigged(TextGenerator):
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.max_concurrency = rig.slots
 
-    async def embed(self, request: EmbedRequest) -> AsyncIterator[Embedding]:
-        """Yield one embedding for each input; `hold` waits first, `fail` raises."""
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[TextChunk]:
+        """Yield one chunk for each word; `hold` waits first, `fail` raises."""
         self.rig.calls += 1
         self.rig.inside += 1
         self.rig.most = max(self.rig.most, self.rig.inside)
         try:
-            for index, word in enumerate(request.inputs):
+            for word in str(request.prompt).split():
                 if word == "hold":
                     self.rig.started.set()
                     await self.rig.go_on.wait()
                 if word == "fail":
                     raise ValueError("secret")
-                yield Embedding(index=index, vector=b"", tokens=0)
+                yield TextChunk(text=word)
         finally:
             self.rig.inside -= 1
 
@@ -94,12 +95,25 @@ class Rigged(Embedder):
         self.rig.closed += 1
 
 
-class Tells(TextGenerator):
+class Embeds(Embedder):
+    def embed(self, request: EmbedRequest) -> Any:
+        return (Embedding(index=index, vector=b"", tokens=1) for index, _ in enumerate(request.inputs))
+
+
+class Tells:
+    """Says which request its thread works for."""
+
+    @hookimpl
+    def generate(self, model: Model, context: Context) -> TextGenerator | None:
+        return TellsHow()
+
+
+class TellsHow(TextGenerator):
     def generate(self, request: GenerateRequest) -> Any:
         return iter([TextChunk(text=REQUEST_ID.get())])
 
 
-MODEL = Model(id="m", backend="rig", tasks=("embed", "generate"))
+MODEL = Model(id="m", backend="rig", tasks=("generate", "embed"))
 
 
 def engine(plugin: object, model: Model = MODEL, settings: Settings | None = None) -> Engine:
@@ -110,7 +124,8 @@ def engine(plugin: object, model: Model = MODEL, settings: Settings | None = Non
 
 async def ask(made: Engine, *words: str, model: Model = MODEL) -> int:
     """Return the number of chunks of one call."""
-    async with aclosing(made.stream(EMBED, model, EmbedRequest(inputs=words or ("a",)))) as chunks:
+    prompt = " ".join(words or ("a",))
+    async with aclosing(made.stream(GENERATE, model, GenerateRequest(prompt=prompt))) as chunks:
         return len([chunk async for chunk in chunks])
 
 
@@ -132,7 +147,7 @@ def test_the_settings_reach_the_factory() -> None:
         rig = Rig()
         settings = Settings(device="cuda:1", data_dir="/data", plugin_settings={"rig": {"a": 1}})
         made = engine(rig, settings=settings)
-        await made.load(EMBED, MODEL)
+        await made.load(GENERATE, MODEL)
         assert rig.contexts == [
             Context(device="cuda:1", data_dir=Path("/data"), plugin_settings={"rig": {"a": 1}}),
         ]
@@ -170,7 +185,8 @@ def test_a_failed_load_fails_all_that_wait_for_it_and_the_next_request_tries_aga
         (line,) = lines
         assert (line["event"], line["model"]) == ("model_load_failed", "m")
         assert repr(line["exc_info"].__cause__) == "ValueError('secret')", "the log shows it in full"
-        assert made.state(MODEL) == "available"
+        assert made.status(MODEL).value == "failed"
+        assert "cannot be loaded (ValueError)" in str(made.status(MODEL).reason)
         assert await ask(made) == 1
         assert rig.loads == 2
         await made.close()
@@ -190,7 +206,7 @@ def test_a_client_that_leaves_does_not_stop_the_load_for_others(staying: int) ->
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        assert made.state(MODEL) == "loading"
+        assert made.status(MODEL).value == "loading"
         rig.load_on.set()
         assert await asyncio.gather(*stays) == [1] * staying
         assert await ask(made) == 1
@@ -211,7 +227,7 @@ def test_a_load_that_fails_after_its_client_left_is_logged_and_forgotten() -> No
             await leaving
         with capture_logs() as lines:
             rig.load_on.set()
-            while made.state(MODEL) == "loading":  # noqa: ASYNC110 - bounded by the time that `run` gives the test
+            while made.status(MODEL).value == "loading":  # noqa: ASYNC110 - bounded by the time that `run` gives the test
                 await asyncio.sleep(0)
         assert [line["event"] for line in lines] == ["model_load_failed"]
         assert await ask(made) == 1
@@ -224,7 +240,7 @@ def test_what_a_model_does_not_do_is_refused_before_anything_is_loaded() -> None
     async def main() -> None:
         rig = Rig()
         made = engine(rig)
-        with pytest.raises(UnsupportedTaskError, match="'m' does not classify; it does: embed, generate") as caught:
+        with pytest.raises(UnsupportedTaskError, match="'m' does not classify; it does: generate, embed") as caught:
             await made.load(CLASSIFY, MODEL)
         assert caught.value.param == "model"
         assert rig.loads == 0
@@ -237,8 +253,8 @@ def test_two_tasks_of_a_model_are_two_adapters() -> None:
     async def main() -> None:
         rig = Rig()
         made = engine(rig)
-        await made.load(EMBED, MODEL)
         await made.load(GENERATE, MODEL)
+        await made.load(EMBED, MODEL)
         assert rig.loads == 2
         await made.close()
 
@@ -250,9 +266,10 @@ def test_an_unloaded_model_is_closed_and_loaded_anew_when_asked() -> None:
         rig = Rig()
         made = engine(rig)
         await ask(made)
-        await made.unload(EMBED, MODEL)
-        await made.unload(EMBED, MODEL)
-        assert (rig.closed, made.state(MODEL)) == (1, "available")
+        await made.unload(GENERATE, MODEL)
+        with pytest.raises(InvalidInputError, match="is not loaded"):
+            await made.unload(GENERATE, MODEL)
+        assert (rig.closed, made.status(MODEL).value) == (1, "unloaded")
         assert await ask(made) == 1
         assert rig.loads == 2
         await made.close()
@@ -265,16 +282,16 @@ def test_the_state_follows_the_model() -> None:
     async def main() -> None:
         rig = Rig(gated=True)
         made = engine(rig)
-        assert made.state(Model(id="x", backend="nobody", tasks=("embed",))) == "unserved"
-        assert made.state(MODEL) == "available"
-        loading = asyncio.create_task(made.load(EMBED, MODEL))
+        assert made.status(Model(id="x", backend="nobody", tasks=("embed",))).value == "unserved"
+        assert made.status(MODEL).value == "unloaded"
+        loading = asyncio.create_task(made.load(GENERATE, MODEL))
         await rig.loading.wait()
-        assert made.state(MODEL) == "loading"
+        assert made.status(MODEL).value == "loading"
         rig.load_on.set()
         await loading
-        assert made.state(MODEL) == "loaded"
+        assert made.status(MODEL).value == "loaded"
         await made.close()
-        assert made.state(MODEL) == "available"
+        assert made.status(MODEL).value == "unloaded"
 
     run(main())
 
@@ -320,7 +337,7 @@ def test_a_stream_that_is_closed_early_gives_its_slot_back() -> None:
     async def main() -> None:
         rig = Rig()
         made = engine(rig)
-        chunks = made.stream(EMBED, MODEL, EmbedRequest(inputs=("a", "b")))
+        chunks = made.stream(GENERATE, MODEL, GenerateRequest(prompt="a b"))
         await anext(chunks)
         assert (rig.inside, made.running()) == (1, 1)
         await chunks.aclose()
@@ -354,7 +371,7 @@ def test_a_call_that_fails_gives_its_slot_back_and_is_logged_in_full() -> None:
         with capture_logs() as lines, pytest.raises(BackendError, match=r"'m' failed \(ValueError\)"):
             await ask(made, "a", "fail")
         failed = [line for line in lines if line["event"] == "adapter_failed"]
-        assert [(line["task"], line["model"], line["exc_info"]) for line in failed] == [("embed", "m", True)]
+        assert [(line["task"], line["model"], line["exc_info"]) for line in failed] == [("generate", "m", True)]
         assert await ask(made) == 1
         await made.close()
 
@@ -363,7 +380,7 @@ def test_a_call_that_fails_gives_its_slot_back_and_is_logged_in_full() -> None:
 
 def test_what_is_bound_to_a_request_reaches_the_adapter_s_thread() -> None:
     async def main() -> None:
-        made = engine(Rig())
+        made = engine(Tells())
 
         async def tell(name: str) -> str:
             REQUEST_ID.set(name)
@@ -386,7 +403,7 @@ def test_a_closed_engine_has_closed_its_adapters_and_takes_no_calls() -> None:
         await made.close()
         await made.close()
         assert rig.closed == 1
-        for late in (ask(made), made.load(GENERATE, MODEL)):
+        for late in (ask(made), made.load(EMBED, MODEL)):
             with pytest.raises(CapacityError, match="shutting down") as caught:
                 await late
             assert caught.value.retry_after_s == 1
@@ -437,10 +454,12 @@ def test_many_calls_of_a_waiting_adapter_run_on_the_loop_alone() -> None:
     async def main() -> None:
         (model,) = echo.register_models()
         made = engine(echo, model)
-        await made.load(EMBED, model)
+        await made.load(GENERATE, model)
         before = threading.active_count()
-        words = [str(number) for number in range(20)]
-        assert await asyncio.gather(*(ask(made, *words, model=model) for _ in range(200))) == [20] * 200
+        words = [str(number) for number in range(20)]  # and the usage, in a chunk of its own
+        assert await asyncio.gather(*(ask(made, *words, model=model) for _ in range(200))) == [21] * 200, (
+            "20 words and the usage"
+        )
         assert threading.active_count() == before
         await made.close()
 
