@@ -2,13 +2,19 @@
 
 from importlib.resources import files
 
-from yapit import Context, Model, Synthesizer, hookimpl, read_models
+from yapit import Backend, Context, Model, Synthesizer, hookimpl, read_models
 
 
 @hookimpl
 def register_models() -> list[Model]:
     """Return `espeak` with the voices of the shipped data."""
     return read_models(files(__name__) / "models.yaml")
+
+
+@hookimpl
+def register_backends() -> list[Backend]:
+    """Return espeak as a heavy one: it is small, but some text ends the process that speaks it."""
+    return [Backend(name="espeak", heavy=True)]
 
 
 @hookimpl

@@ -22,7 +22,6 @@ _HEAD = """\
   memory_bytes: 12_000_000
   defaults: {{voice: en-us}}
   speed_range: [0.5, 4.0]
-  executor: process
 """
 # OpenAI's names, each with the pitch and manner people know it by; then two names that espeak-ng itself lists.
 _ALIASES = {
