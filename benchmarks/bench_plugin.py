@@ -1,12 +1,16 @@
 """The plugin that `executors.py` and `loads.py` measure with; they put it where children find it."""
 
+import asyncio
+import logging
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from yapit import AudioChunk, Context, Model, Synthesizer, SynthesizeRequest, hookimpl
 
@@ -50,8 +54,12 @@ def synthesize(model: Model, context: Context) -> Synthesizer | None:  # noqa: A
     return Bench(model) if model.backend == "bench" else None
 
 
-def run_with_plugin(*arguments: str) -> None:
-    """Run a script in a process where this plugin is installed, for itself and for its children."""
+def run(script: str, measure: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `measure` of a script in a process where this plugin is installed, for itself and for its children."""
+    if "--measure" in sys.argv:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        asyncio.run(measure())
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         info = folder / "bench-1.dist-info"
@@ -60,4 +68,4 @@ def run_with_plugin(*arguments: str) -> None:
         (info / "entry_points.txt").write_text("[yapit.plugins]\nbench = bench_plugin\n")
         (folder / "bench_plugin.py").write_text(Path(__file__).read_text())
         environ = {**os.environ, "PYTHONPATH": name, "XDG_CACHE_HOME": name, "OMP_WAIT_POLICY": "passive"}
-        subprocess.run([sys.executable, *arguments], env=environ, check=True)
+        subprocess.run([sys.executable, script, "--measure"], env=environ, check=True)

@@ -6,12 +6,10 @@ The models that compute need torch: `pip install torch==2.13.0`; without it, the
 import asyncio
 import importlib.util
 import statistics
-import sys
 import time
 from contextlib import aclosing
 
 import bench_plugin
-import structlog
 
 from yapit import Model, SynthesizeRequest
 from yapit.catalog import Catalog
@@ -112,14 +110,5 @@ async def measure() -> None:
     await engine.close()
 
 
-def main() -> None:
-    """Measure in a process that has the plugin, since the children must have it too."""
-    if "--measure" not in sys.argv:
-        bench_plugin.run_with_plugin(__file__, "--measure")
-        return
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    asyncio.run(measure())
-
-
 if __name__ == "__main__":
-    main()
+    bench_plugin.run(__file__, measure)

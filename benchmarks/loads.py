@@ -1,12 +1,10 @@
 """What is left of a thousand loads and unloads: memory, descriptors, threads and children of the server's process."""
 
 import asyncio
-import sys
 import time
 
 import bench_plugin
 import psutil
-import structlog
 
 from yapit import Model
 from yapit.catalog import Catalog
@@ -60,14 +58,5 @@ async def measure() -> None:
         await engine.close()
 
 
-def main() -> None:
-    """Measure in a process that has the plugin, since the children must have it too."""
-    if "--measure" not in sys.argv:
-        bench_plugin.run_with_plugin(__file__, "--measure")
-        return
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    asyncio.run(measure())
-
-
 if __name__ == "__main__":
-    main()
+    bench_plugin.run(__file__, measure)
