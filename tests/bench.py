@@ -28,6 +28,11 @@ class Bench:
     async def load(self) -> int:
         return await self.executor.load(GENERATE, self.model)
 
+    async def try_to_load(self) -> None:
+        """Load it to see that fail; if it does not, leave nothing."""
+        await self.load()
+        await self.unload()
+
     async def unload(self) -> None:
         await self.executor.unload(GENERATE, self.model)
 

@@ -101,6 +101,10 @@ class OutOfMemoryError(Exception):
     """What torch calls its own."""
 
 
+class RuntimeException(Exception):  # noqa: N818 - what onnxruntime calls its own, which is no RuntimeError
+    """What onnxruntime raises."""
+
+
 ERRORS: dict[str, BaseException] = {
     "value": ValueError("secret"),
     "lookup": KeyError("secret"),
@@ -111,6 +115,9 @@ ERRORS: dict[str, BaseException] = {
     "torch": OutOfMemoryError("secret"),
     "cuda": RuntimeError("CUDA error: out of memory, secret"),
     "cpu": RuntimeError("DefaultCPUAllocator: can't allocate memory, secret"),
+    "onnx": RuntimeException(
+        "[ONNXRuntimeError] : 6 : BFCArena: Failed to allocate memory for requested buffer, secret"
+    ),
     "input": InvalidInputError("No such voice.", param="voice"),
     "capacity": CapacityError("Full.", retry_after_s=2.5),
     "rate": RateLimitError("Slower.", code="queue_full", retry_after_s=1),
@@ -120,7 +127,7 @@ ERRORS: dict[str, BaseException] = {
 }
 PASSING = ("input", "capacity", "rate", "remote", "deadline", "own")
 FAILURES = ("value", "lookup", "exit", "stop", "cancel")
-OUT_OF_MEMORY = ("memory", "torch", "cuda", "cpu")
+OUT_OF_MEMORY = ("memory", "torch", "cuda", "cpu", "onnx")
 
 
 # ── the steps ─────────────────────────────────────────────────────────────────────────────────────────────────────────

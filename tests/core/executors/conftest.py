@@ -46,10 +46,12 @@ def _uvloop_is_known() -> None:
         runner.run(asyncio.sleep(0))
 
 
-@pytest.fixture
-def server_loop() -> Iterator[None]:
-    """Run on the event loop that the server uses."""
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+# On uvloop the signal that ends a test after its time ends nothing.
+@pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=pytest.mark.timeout(60, method="thread"))])
+def each_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run on the standard event loop, and on the one that the server uses."""
+    if request.param == "uvloop":
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     yield
     asyncio.set_event_loop_policy(None)
 

@@ -284,6 +284,7 @@ def test_cancelling_while_the_method_has_not_returned_its_iterator(plain: Case) 
     run(main())
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_cancelling_at_any_turn_of_the_loop(case: Case) -> None:
     """Later and later, until the call is over first."""
 
@@ -465,7 +466,7 @@ def test_a_load_that_fails_leaves_nothing(plain: Case, failure: str, error: type
     async def main() -> None:
         bench = plain.bench(failure=failure)
         with capture_logs(), pytest.raises(error) as caught:
-            await bench.load()
+            await bench.try_to_load()
         assert "secret" not in caught.value.message
         assert workers() == []
         assert bench.died == []
@@ -490,6 +491,7 @@ def test_a_load_that_is_cancelled_gives_back_what_it_has_taken(plain: Case) -> N
     assert len({line.split()[1] for line in plain.stage.notes()}) == 1
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_a_load_that_is_cancelled_at_any_turn_of_the_loop_leaves_nothing(plain: Case) -> None:
     async def main() -> None:
         pause, cancelled = 0, True
@@ -504,13 +506,14 @@ def test_a_load_that_is_cancelled_at_any_turn_of_the_loop_leaves_nothing(plain: 
             if not cancelled:
                 await bench.unload()
             assert workers() == []
-            pause = 1 + pause * 2
+            pause = pause + 1 if pause < 8 else pause * 4  # what is started is started within a few turns
 
     run(main())
     told = Counter(line.split()[0] for line in plain.stage.notes())
     assert told["load"] == told["close"]
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_an_unload_that_is_cancelled_goes_on(plain: Case) -> None:
     async def main() -> None:
         bench = plain.bench()
@@ -546,6 +549,7 @@ def test_an_unknown_executor_names_those_that_are_known() -> None:
 KILLED = r"^The process that ran the model 'm' was ended by SIGKILL\.$"
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_killed_in_mid_stream_a_call_has_its_chunks_and_then_the_error(isolated: Case) -> None:
     async def main() -> None:
         async with isolated.loaded(slots=2) as bench:
@@ -566,6 +570,7 @@ def test_killed_in_mid_stream_a_call_has_its_chunks_and_then_the_error(isolated:
         run(main())
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_killed_all_its_calls_fail_and_the_death_is_told_once(isolated: Case) -> None:
     async def main() -> None:
         async with isolated.loaded(slots=3) as bench:
@@ -694,7 +699,7 @@ def test_a_load_that_ends_its_process_says_how(isolated: Case, step: tuple[str, 
     async def main() -> None:
         bench = isolated.bench(loading=step)
         with pytest.raises(WorkerDiedError, match=how):
-            await bench.load()
+            await bench.try_to_load()
         assert workers() == []
         assert bench.died == [], "it was not loaded"
 

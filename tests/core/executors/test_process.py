@@ -1,7 +1,4 @@
-"""What only an executor with processes can do, or can do wrong; on the event loop that the server uses.
-
-The rest is in the contract.
-"""
+"""What only an executor with processes can do, or can do wrong; the rest is in the contract."""
 
 import asyncio
 import json
@@ -29,7 +26,6 @@ from yapit.tasks import GENERATE
 from yapit.tickets import Ticket
 
 ALLOCATED = 64 << 20
-pytestmark = pytest.mark.usefixtures("server_loop")
 
 
 @pytest.fixture
@@ -63,6 +59,7 @@ def inside(bench: Bench) -> Any:
 WORKER = "sys.argv = sys.argv[-2:]\nrunpy.run_module('yapit.worker', run_name='__main__')"
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_a_model_may_have_an_interpreter_of_its_own_with_plugins_of_its_own(case: Case, tmp_path: Path) -> None:
     python = interpreter(tmp_path, WORKER)
 
@@ -82,11 +79,12 @@ def test_without_one_it_has_the_plugins_of_the_server(case: Case) -> None:
         bench = case.bench()
         bench.executor = executor("process", Plugins(), Context())
         with pytest.raises(LoadError, match=r"No installed plugin serves backend 'scripted' \(installed: none\)"):
-            await bench.load()
+            await bench.try_to_load()
 
     run(main())
 
 
+@pytest.mark.usefixtures("each_loop")
 @pytest.mark.parametrize(("python", "reason"), [("none", "No such file or directory"), ("", "Permission denied")])
 def test_an_interpreter_that_cannot_be_started_is_a_failed_load(
     case: Case, tmp_path: Path, python: str, reason: str
@@ -95,7 +93,7 @@ def test_an_interpreter_that_cannot_be_started_is_a_failed_load(
 
     async def main() -> None:
         with pytest.raises(LoadError, match=f"^The interpreter '{path}' of the model 'm' cannot be started: {reason}"):
-            await case.bench(str(path)).load()
+            await case.bench(str(path)).try_to_load()
 
     run(main())
 
@@ -105,7 +103,7 @@ def test_an_interpreter_without_yapit_ends_and_says_why_in_the_log(case: Case, t
 
     async def main() -> None:
         with pytest.raises(WorkerDiedError, match=r"exited with 1\.$"):
-            await case.bench(python).load()
+            await case.bench(python).try_to_load()
 
     assert "No module named yapit.worker" in lines(main)
 
@@ -115,7 +113,7 @@ def test_an_interpreter_with_another_version_of_yapit_is_refused(case: Case, tmp
 
     async def main() -> None:
         with pytest.raises(LoadError, match=rf"^The interpreter '.+' has yapit 0\.0\.1, the server {__version__}\.$"):
-            await case.bench(python).load()
+            await case.bench(python).try_to_load()
 
     run(main())
     assert case.stage.notes() == [], "nothing was loaded"
@@ -129,7 +127,7 @@ def test_an_interpreter_that_talks_nonsense_is_a_failed_load(case: Case, tmp_pat
 
     async def main() -> None:
         with pytest.raises(LoadError, match=f"^The interpreter '{python}' does not speak as yapit {__version__} does"):
-            await case.bench(python).load()
+            await case.bench(python).try_to_load()
 
     run(main())
 
@@ -160,6 +158,7 @@ def lines(main: Any) -> list[str]:
     return [entry["line"] for entry in logs if entry["event"] == "worker_output"]
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_what_a_child_prints_is_in_the_log_line_by_line(case: Case) -> None:
     async def main() -> None:
         async with case.loaded(loading=("print", "at first\n")) as bench:
@@ -276,6 +275,7 @@ def test_a_request_that_cannot_travel_does_not_begin(case: Case) -> None:
 
 
 # ── calls ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.usefixtures("each_loop")
 def test_nothing_is_kept_of_calls_that_are_over(case: Case) -> None:
     async def main() -> None:
         async with case.loaded(slots=2) as bench:
@@ -334,6 +334,7 @@ def test_a_signal_without_a_name_is_told_by_its_number(case: Case) -> None:
         run(main())
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_when_all_are_killed_their_calls_fail_and_nothing_is_waited_for(case: Case) -> None:
     async def main() -> None:
         async with case.loaded() as bench, case.loaded() as idle:
@@ -349,6 +350,7 @@ def test_when_all_are_killed_their_calls_fail_and_nothing_is_waited_for(case: Ca
         run(main())
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_one_that_still_loads_is_killed_too(case: Case) -> None:
     async def main() -> None:
         bench = case.bench(gated=True)
@@ -361,6 +363,7 @@ def test_one_that_still_loads_is_killed_too(case: Case) -> None:
     run(main())
 
 
+@pytest.mark.usefixtures("each_loop")
 def test_one_that_is_being_unloaded_is_killed_too(case: Case) -> None:
     async def main() -> None:
         bench = case.bench()
@@ -392,7 +395,7 @@ async def with_a_program(case: Case) -> AsyncIterator[Bench]:
             os.kill(program, signal.SIGKILL)
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("each_loop", "hasty")
 def test_a_death_is_seen_though_a_process_of_the_child_s_lives_on(case: Case) -> None:
     async def main() -> None:
         async with with_a_program(case) as bench:
@@ -404,7 +407,7 @@ def test_a_death_is_seen_though_a_process_of_the_child_s_lives_on(case: Case) ->
         run(main())
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("each_loop", "hasty")
 def test_an_unload_ends_though_a_process_of_the_child_s_lives_on(case: Case) -> None:
     async def main() -> None:
         async with with_a_program(case) as bench:

@@ -22,6 +22,8 @@ AHEAD = 4
 @pytest.fixture
 def case(tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
     monkeypatch.syspath_prepend(str(site))
+    # What this process has found before is not all that a new one would find.
+    monkeypatch.setattr("stevedore.extension.ExtensionManager.ENTRY_POINT_CACHE", {})
     with closing(Case("process", "generator", tmp_path)) as made:
         yield made
 
@@ -223,12 +225,6 @@ def test_a_worker_whose_gateway_goes_lets_go_of_its_calls_and_closes(case: Case)
 
 
 # ── a channel whose other side is gone ────────────────────────────────────────────────────────────────────────────────
-@pytest.fixture(params=["asyncio", "uvloop"])
-def _each_loop(request: pytest.FixtureRequest) -> None:
-    if request.param == "uvloop":
-        request.getfixturevalue("server_loop")
-
-
 @asynccontextmanager
 async def channels() -> AsyncIterator[tuple[Channel, Channel]]:
     made = [Channel(*await asyncio.open_connection(sock=end), FromWorker) for end in socket.socketpair()]
@@ -239,7 +235,7 @@ async def channels() -> AsyncIterator[tuple[Channel, Channel]]:
             await channel.finish()
 
 
-@pytest.mark.usefixtures("_each_loop")
+@pytest.mark.usefixtures("each_loop")
 def test_what_is_said_to_nobody_goes_nowhere_and_is_not_waited_for() -> None:
     large = Chunk(1, msgspec.Raw(msgspec.msgpack.encode("x" * (8 << 20))))
 

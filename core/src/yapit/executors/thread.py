@@ -25,7 +25,7 @@ from yapit.settling import settle
 from yapit.tasks import Task
 
 _READ_AHEAD = 8  # chunks an adapter may be ahead of its reader
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate memory")
 _log = structlog.get_logger(__name__)
 
 
@@ -106,7 +106,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     said = str(error).casefold()
-    return isinstance(error, RuntimeError) and any(words in said for words in _OUT_OF_MEMORY)
+    # onnxruntime has a class of its own, which is no RuntimeError.
+    may_be = isinstance(error, RuntimeError) or type(error).__name__ == "RuntimeException"
+    return may_be and any(words in said for words in _OUT_OF_MEMORY)
 
 
 def _give_back_unused(error: BaseException) -> None:
