@@ -244,7 +244,7 @@ class Speech:
                 if before_piece is not None:
                     await before_piece()
                 begun = False
-                async with aclosing(hold.stream(self._request(piece))) as chunks:
+                async with aclosing(hold.stream(self._request(piece), last=last)) as chunks:
                     async for chunk in chunks:
                         timeline = timeline or self._begin(chunk.sample_rate)
                         if not begun:
@@ -296,9 +296,9 @@ class _Hold:
     async def __aexit__(self, *exception: object) -> None:
         await self._held.aclose()
 
-    async def stream(self, request: SynthesizeRequest) -> AsyncGenerator[AudioChunk, None]:
-        """Yield the speech of one piece."""
-        if not self._holds and not await self._engine.knows(SYNTHESIZE, self._model, request):
+    async def stream(self, request: SynthesizeRequest, *, last: bool) -> AsyncGenerator[AudioChunk, None]:
+        """Yield the speech of one piece; after the last one nothing needs the model any more."""
+        if not (self._holds or last) and not await self._engine.knows(SYNTHESIZE, self._model, request):
             await self._hold(request)
         async with aclosing(self._engine.stream(SYNTHESIZE, self._model, request)) as chunks:
             async for chunk in chunks:

@@ -24,10 +24,11 @@ MODELS = """
 - {id: boxed, backend: echo, tasks: [synthesize], executor: process, options: {seconds: 4, delay_s: 0.01}}
 - {id: box-a, backend: echo, tasks: [synthesize], executor: process, exclusive: box, options: {seconds: 2}}
 - {id: box-b, backend: echo, tasks: [synthesize], executor: process, exclusive: box, options: {seconds: 2}}
+- {id: lasting, backend: echo, tasks: [synthesize], pin: true, options: {seconds: 1, delay_s: 0.01, max_concurrency: 2}}
 - {id: failing, backend: echo, tasks: [synthesize], options: {fail: true, seconds: 3}}
 """
-SECONDS_OF = {"quick": 2, "slow": 8, "single": 2, "boxed": 4, "box-a": 2, "box-b": 2, "failing": 3}
-WEIGHTS = [8, 4, 6, 6, 1, 1, 1]
+SECONDS_OF = {"quick": 2, "slow": 8, "single": 2, "boxed": 4, "box-a": 2, "box-b": 2, "lasting": 1, "failing": 3}
+WEIGHTS = [8, 4, 6, 6, 1, 1, 4, 1]
 # Busy, cancelled, died, draining or not loaded in time, too late.
 REFUSALS = {429, 499, 500, 502, 503, 504}
 
@@ -108,6 +109,8 @@ class Chaos:
 
     async def load_or_unload(self) -> None:
         what, model = self.random.choice(["load", "unload"]), self.random.choice([*SECONDS_OF])
+        if model == "lasting":
+            return  # it keeps its slots from the beginning to the end
         answer = await self.http.post(f"/models/{what}", json={"model": model})
         assert answer.status_code in {200, 400, 409, *REFUSALS}
 
@@ -155,8 +158,13 @@ def test_every_request_has_one_outcome_and_the_server_is_as_before(tmp_path: Pat
 
 
 def calm(server: Server) -> None:
-    """Wait until nothing runs, waits or is loaded."""
+    """Wait until nothing runs or waits, and nothing is loaded but what stays."""
+
+    def busy() -> list[tuple[str, int, int]]:
+        models = httpx.get(f"{server.url}/api/ps").json()["models"]
+        return [(model["name"], model["running"], model["queued"]) for model in models]
+
     assert until(lambda: httpx.get(f"{server.url}/health").json()["running"] == 0)
-    assert until(lambda: httpx.get(f"{server.url}/api/ps").json()["models"] == [])
+    assert until(lambda: busy() == [("lasting", 0, 0)])
     children = psutil.Process(server.process.pid).children
     assert until(lambda: not children())

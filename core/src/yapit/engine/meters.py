@@ -132,6 +132,11 @@ class Meter:
         self.batch_size = meters.batch_size.labels(*labels)
         self.load = meters.load.labels(*labels)
         self.restarts = meters.restarts.labels(*labels)
+        self._calls: dict[str, Counter] = {}
+        self._characters = meters.characters.labels(*labels)
+        self._audio = meters.audio.labels(*labels)
+        self._input_tokens = meters.tokens.labels(*labels, "input")
+        self._output_tokens = meters.tokens.labels(*labels, "output")
 
     def evicted(self, reason: str) -> None:
         """Count a model that was unloaded."""
@@ -147,12 +152,14 @@ class Meter:
 
     def ended(self, outcome: str, usage: Usage) -> None:
         """Count a call that has ended."""
-        self._meters.calls.labels(*self.labels, outcome).inc()
+        if outcome not in self._calls:
+            self._calls[outcome] = self._meters.calls.labels(*self.labels, outcome)
+        self._calls[outcome].inc()
         for counter, amount in (
-            (self._meters.characters.labels(*self.labels), usage.characters),
-            (self._meters.audio.labels(*self.labels), usage.audio_seconds),
-            (self._meters.tokens.labels(*self.labels, "input"), usage.input_tokens),
-            (self._meters.tokens.labels(*self.labels, "output"), usage.output_tokens),
+            (self._characters, usage.characters),
+            (self._audio, usage.audio_seconds),
+            (self._input_tokens, usage.input_tokens),
+            (self._output_tokens, usage.output_tokens),
         ):
             if amount:
                 counter.inc(amount)

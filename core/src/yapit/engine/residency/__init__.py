@@ -86,8 +86,8 @@ class Residency:
             CapacityError: it is not loaded in time, or not again yet after it died, or the engine is being closed.
         """
         ticket = current()
-        resident = await self._enter(task, model, nested=(task.name, model.id) in ticket.held)
-        nested = resident.key in ticket.held
+        nested = (task.name, model.id) in ticket.held
+        resident = await self._enter(task, model, nested=nested)
         resident.nested += nested
         ticket.held.add(resident.key)
         try:
@@ -162,7 +162,6 @@ class Residency:
                 await self._go_by(resident, until)
                 continue
             resident.users += 1
-            resident.stop_timer()
             try:
                 await self._loaded(resident, until)
             except BaseException:
@@ -185,10 +184,27 @@ class Residency:
             self._evict(resident, "evicted", _making_room(wanted))
         elif resident.keep_alive_s == 0:
             self._evict(resident, "expired", "keep_alive is 0")
-        elif not math.isinf(resident.keep_alive_s):
-            reason = f"idle for {resident.keep_alive_s:g} s"
-            loop = asyncio.get_running_loop()
-            resident.expiry = loop.call_later(resident.keep_alive_s, self._evict, resident, "expired", reason)
+        else:
+            self._expire_after(resident, resident.keep_alive_s)
+
+    def _expire_after(self, resident: Resident, wait_s: float) -> None:
+        """Look after it at that time; a timer that runs out before stays, and is set anew then."""
+        loop = asyncio.get_running_loop()
+        if resident.expiry is not None and resident.expiry.when() <= loop.time() + wait_s:
+            return
+        resident.stop_timer()
+        if not math.isinf(wait_s):
+            resident.expiry = loop.call_later(wait_s, self._expire, resident)
+
+    def _expire(self, resident: Resident) -> None:
+        resident.expiry = None
+        if resident.users or resident.state != "loaded":
+            return
+        remaining_s = resident.used + resident.keep_alive_s - monotonic()
+        if remaining_s > 0:
+            self._expire_after(resident, remaining_s)
+        else:
+            self._evict(resident, "expired", f"idle for {resident.keep_alive_s:g} s")
 
     async def _loaded(self, resident: Resident, until: float) -> None:
         """Wait until it is loaded; a client that leaves does not stop the load that others wait for."""

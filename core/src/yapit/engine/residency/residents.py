@@ -73,11 +73,6 @@ class Resident:
         self.pid: int | None = None
 
     @property
-    def leaving(self) -> bool:
-        """Whether new requests must wait until it has gone and is loaded anew."""
-        return self.state == "unloading" or bool(self.claims)
-
-    @property
     def queued(self) -> int:
         """How many requests wait for a slot."""
         return self.runner.queued if self.runner is not None else 0
