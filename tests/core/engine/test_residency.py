@@ -205,6 +205,22 @@ def test_the_longest_unused_model_goes_first_and_no_more_than_must() -> None:
     run(main())
 
 
+def test_an_idle_model_goes_before_a_busy_one_that_was_used_earlier() -> None:
+    async def main() -> None:
+        hall = Hall()
+        made = engine(hall, model("busy", 4), model("idle", 4), model("new", 4))
+        running = asyncio.create_task(ask(made, "busy", "wait"))
+        await until(lambda: hall.inside)
+        await ask(made, "idle")
+        assert await ask(made, "new") == "new"
+        assert (loaded(made), hall.closed) == (["busy", "new"], ["idle"])
+        hall.gate("busy").set()
+        await running
+        await made.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("beside", "reason"),
     [
@@ -329,6 +345,24 @@ def test_an_idle_model_leaves_after_its_time() -> None:
     run(main())
 
 
+def test_a_timer_that_runs_out_too_early_is_set_anew() -> None:
+    async def main() -> None:
+        made = engine(Hall(), model("a"))
+        await ask(made, "a")
+        (resident,) = made.residency.all()
+        made.residency._expire(resident)
+        assert loaded(made) == ["a"]
+        assert resident.expiry is not None
+        first = resident.expiry
+        await ask(made, "a")
+        assert resident.expiry is first, "no timer for each request"
+        await ask(made, "a", keep_alive_s=1.0)
+        assert resident.expiry.when() < first.when()
+        await made.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("settings", "entry", "request_s", "expected"),
     [
@@ -440,10 +474,11 @@ def test_unloading_what_loads_for_nobody_any_more_stops_the_load() -> None:
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
         unloading = asyncio.create_task(made.unload(GENERATE, made.catalog["a"]))
-        await turns()
+        late = asyncio.create_task(ask(made, "a"))
+        await asyncio.sleep(0)
         hall.load_gates["a"].set()
         await unloading
-        assert made.residency.all() == []
+        assert await late == "a", "who comes meanwhile loads it anew"
         await made.close()
 
     run(main())
@@ -480,8 +515,8 @@ class Mortal(Executor):
     async def stream(self, task: Any, model: Model, request: Any) -> Any:
         if request.prompt == "die":
             error = WorkerDiedError("It was ended by SIGKILL.")
-            assert self.on_death is not None
-            self.on_death(task, model, error)
+            if self.on_death is not None:
+                self.on_death(task, model, error)
             raise error
         yield TextChunk(text="alive")
 
@@ -518,6 +553,20 @@ def test_a_model_whose_process_died_is_loaded_again_and_later_each_time(monkeypa
         with pytest.raises(WorkerDiedError):
             await ask(made, "a", "die")
         assert await ask(made, "a") == "alive", "a call that goes well forgives the deaths before it"
+        await made.close()
+
+    run(main())
+
+
+def test_a_model_that_died_before_it_was_known_to_be_loaded_is_loaded_again() -> None:
+    async def main() -> None:
+        made = engine(Hall(), model("a"))
+        executor = mortal(made)
+        executor.on_death = None  # it was called too early
+        with pytest.raises(WorkerDiedError):
+            await ask(made, "a", "die")
+        assert await ask(made, "a") == "alive"
+        assert executor.loads == 2
         await made.close()
 
     run(main())

@@ -17,7 +17,7 @@ from yapit.engine.residency import Residency
 from yapit.engine.residency.history import Event
 from yapit.engine.residency.residents import Gone, Resident, Runner
 from yapit.engine.turns import Limits, Line, Slots
-from yapit.errors import UnsupportedTaskError, YapitError
+from yapit.errors import UnsupportedTaskError, WorkerDiedError, YapitError
 from yapit.executors import Executor, executor
 from yapit.plugins import Plugins
 from yapit.schemas import Chunk, Request
@@ -175,6 +175,10 @@ class Engine:
                     if begun:
                         raise
                     continue
+                except WorkerDiedError as error:
+                    # It may have died before it was known to be loaded.
+                    self.residency.lost(resident, error)
+                    raise
                 return
 
     def _runner(self, resident: Resident, slots: int) -> Runner:

@@ -115,6 +115,7 @@ class Residency:
         if resident.state == "loaded":
             self._evict(resident, "unloaded", reason)
         elif resident.state == "loading" and resident.loading is not None:
+            resident.state = "unloading"
             resident.loading.cancel()
         while self._residents.get(resident.key) is resident:
             await self._next_change()
@@ -122,11 +123,15 @@ class Residency:
     def died(self, task: Task, model: Model, error: WorkerDiedError) -> None:
         """Note that a loaded model is gone; the next request loads it again, later and later if it happens again."""
         resident = self._residents.get((task.name, model.id))
-        if resident is None or resident.state != "loaded":
-            return
-        self._deaths.add(resident.key)
-        resident.meter.restarts.inc()
-        self._evict(resident, "died", error.message)
+        if resident is not None:
+            self.lost(resident, error)
+
+    def lost(self, resident: Resident, error: WorkerDiedError) -> None:
+        """Note that this one is gone, if that is not known yet."""
+        if resident.state == "loaded":
+            self._deaths.add(resident.key)
+            resident.meter.restarts.inc()
+            self._evict(resident, "died", error.message)
 
     def succeeded(self, resident: Resident) -> None:
         """Note that a call went well: the model is sound."""
@@ -219,6 +224,8 @@ class Residency:
             raise CapacityError(message, code="model_loading", retry_after_s=5)
         if loading.cancelled():
             self.check_open()
+            message = f"The model '{resident.model.id}' was unloaded before it was loaded."
+            raise CapacityError(message, code="model_loading", retry_after_s=1)
         loading.result()
 
     async def _go_by(self, resident: Resident, until: float) -> None:
