@@ -42,6 +42,7 @@ class Rig:
     def __init__(self, slots: int = 1, failures: int = 0, *, gated: bool = False) -> None:
         self.slots, self.failures, self.gated = slots, failures, gated
         self.contexts: list[Context] = []
+        self.batches: list[int] = []
         self.closed = self.inside = self.most = self.calls = 0
         self.loading, self.started, self.go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.load_on = threading.Event()
@@ -63,7 +64,7 @@ class Rig:
     @hookimpl
     def embed(self, model: Model, context: Context) -> Embedder | None:
         self.load(context)
-        return Embeds()
+        return Embeds(self)
 
     @property
     def loads(self) -> int:
@@ -96,7 +97,11 @@ class Rigged(TextGenerator):
 
 
 class Embeds(Embedder):
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+
     def embed(self, request: EmbedRequest) -> Any:
+        self.rig.batches.append(len(request.inputs))
         return (Embedding(index=index, vector=b"", tokens=1) for index, _ in enumerate(request.inputs))
 
 
@@ -389,6 +394,24 @@ def test_what_is_bound_to_a_request_reaches_the_adapter_s_thread() -> None:
 
         names = [f"req_{number}" for number in range(5)]
         assert await asyncio.gather(*(asyncio.create_task(tell(name)) for name in names)) == names
+        await made.close()
+
+    run(main())
+
+
+def test_requests_with_lists_of_many_clients_are_joined_and_each_has_its_own_answer() -> None:
+    async def main() -> None:
+        rig = Rig()
+        made = engine(rig)
+
+        async def embed(count: int) -> list[int]:
+            request = EmbedRequest(inputs=("x",) * count)
+            async with aclosing(made.stream(EMBED, MODEL, request)) as chunks:
+                return [chunk.index async for chunk in chunks if isinstance(chunk, Embedding)]
+
+        counts = [1, 2, 3, 1, 2, 3]
+        assert await asyncio.gather(*map(embed, counts)) == [[*range(count)] for count in counts]
+        assert rig.batches == [1, 11], "the first one found the model idle"
         await made.close()
 
     run(main())
