@@ -518,7 +518,12 @@ class Mortal(Executor):
             if self.on_death is not None:
                 self.on_death(task, model, error)
             raise error
+        if request.prompt == "die after":
+            await turns()  # while another one gets in line
         yield TextChunk(text="alive")
+        if request.prompt == "die after":
+            assert self.on_death is not None
+            asyncio.get_running_loop().call_soon(self.on_death, task, model, WorkerDiedError("It is gone."))
 
     async def unload(self, task: Any, model: Model) -> None:
         pass
@@ -596,6 +601,19 @@ def test_who_waits_in_line_for_a_model_that_dies_is_served_by_the_next_one() -> 
         with pytest.raises(WorkerDiedError):
             await dying
         assert await asyncio.gather(*behind) == ["alive"] * 3
+        await made.close()
+
+    run(main())
+
+
+def test_whose_turn_comes_when_the_model_has_just_died_is_served_by_the_next_one() -> None:
+    async def main() -> None:
+        made = engine(Hall(), model("a"))
+        executor = mortal(made)
+        first = asyncio.create_task(ask(made, "a", "die after"))
+        second = asyncio.create_task(ask(made, "a"))
+        assert [await first, await second] == ["alive", "alive"]
+        assert executor.loads == 2
         await made.close()
 
     run(main())

@@ -628,6 +628,8 @@ def test_a_dead_one_can_be_unloaded(isolated: Case) -> None:
             await bench.say(("exit", 3))
         await bench.unload()
         assert workers() == []
+        with pytest.raises(WorkerDiedError, match="is gone"):
+            await bench.say(("say", "too late"))
 
     with capture_logs():
         run(main())

@@ -249,12 +249,13 @@ class _OneByOne:
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Yield the chunks of one call, when its turn comes."""
         resident = self._resident
-        async with (
-            self._slots.slot(),
-            aclosing(resident.executor.stream(resident.task, resident.model, request)) as chunks,
-        ):
-            async for chunk in chunks:
-                yield chunk
+        async with self._slots.slot():
+            if resident.state != "loaded":
+                # It died between the call's turn and this moment.
+                raise Gone
+            async with aclosing(resident.executor.stream(resident.task, resident.model, request)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     def refuse(self, error: Exception) -> None:
         """Send those that wait away."""

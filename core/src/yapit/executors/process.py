@@ -55,7 +55,10 @@ class ProcessExecutor(Executor):
 
     async def stream(self, task: Task, model: Model, request: Request) -> AsyncGenerator[Chunk, None]:
         """Yield the chunks of one call; the child has let go of it when this ends."""
-        child = self._children[task.name, model.id]
+        child = self._children.get((task.name, model.id))
+        if child is None:
+            # It died, and was unloaded before this call had begun.
+            raise WorkerDiedError(f"The process that ran the model '{model.id}' is gone.")
         call = child.call(request)
         try:
             while (body := await call.bodies.get()) is not None:
