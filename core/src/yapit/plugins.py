@@ -13,8 +13,9 @@ from msgspec import Struct
 from yapit import hookspecs
 from yapit.adapters import Adapter, Context
 from yapit.catalog import Backend, Model
-from yapit.environments import Environment
+from yapit.environments import Environment, read
 from yapit.errors import LoadError, PluginError, StartupError, YapitError
+from yapit.settings import Settings
 from yapit.tasks import PROVISION, Task
 
 GROUP = "yapit.plugins"
@@ -53,6 +54,11 @@ class Plugins:
         self._backends: dict[str, Backend] | None = None
         self._runners: dict[str, str] | None = None
         self.failed: dict[str, Plugin] = {}
+
+    @classmethod
+    def installed(cls, settings: Settings) -> "Plugins":
+        """Load the plugins that the settings allow, those in environments of their own included."""
+        return cls.load(settings.plugins, read(settings.data_dir))
 
     @classmethod
     def load(

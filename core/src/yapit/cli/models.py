@@ -4,7 +4,7 @@ import os
 
 import rich_click as click
 
-from yapit import environments, settings
+from yapit import settings
 from yapit.cli.tables import show, show_json
 from yapit.plugins import Plugins
 
@@ -18,7 +18,7 @@ def models(context: click.Context, task: str | None, *, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     effective = settings.load(os.environ).settings
-    plugins = Plugins.load(effective.plugins, environments.read(effective.data_dir))
+    plugins = Plugins.installed(effective)
     catalog = settings.catalog(effective, plugins.models(), interpreters=plugins.interpreters())
     found = [model for model in catalog if task in (None, *model.tasks)]
     states = ["available" if plugins.serves(model) else "unserved" for model in found]

@@ -25,7 +25,7 @@ def plugins(context: click.Context, *, verbose: bool, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     effective = settings.load(os.environ).settings
-    found = Plugins.load(effective.plugins, environments.read(effective.data_dir)).listing()
+    found = Plugins.installed(effective).listing()
     if as_json:
         show_json([{key: getattr(plugin, key) for key in _COLUMNS} for plugin in found])
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import rich_click as click
 
-from yapit import environments, settings
+from yapit import settings
 from yapit.cli.tables import show, show_json
 from yapit.errors import InvalidInputError, did_you_mean
 from yapit.plugins import Plugins
@@ -51,7 +51,7 @@ def speak(  # noqa: PLR0913, PLR0917 - a command has the options it has
 
     effective = settings.load(os.environ).settings
     log.configure(settings.LogSettings(level="warning", format=effective.log.format))
-    plugins = Plugins.load(effective.plugins, environments.read(effective.data_dir))
+    plugins = Plugins.installed(effective)
     catalog = settings.catalog(effective, plugins.models(), interpreters=plugins.interpreters())
     if voices:
         _list_voices(catalog, model, as_json=as_json)

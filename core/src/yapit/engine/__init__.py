@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
-import structlog
 from msgspec import Struct
 
 from yapit.adapters import Context
@@ -26,7 +25,6 @@ from yapit.tasks import TASKS, Task
 from yapit.tickets import Ticket, current
 
 __all__ = ["Engine", "Event", "Resident", "Status"]
-_log = structlog.get_logger(__name__)
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -215,9 +213,7 @@ class Engine:
     def _gauges(self) -> list[Gauge]:
         return [
             Gauge(
-                model=resident.model.id,
-                task=resident.task.name,
-                plugin=self.plugins.owner(resident.model) or "none",
+                labels=resident.meter.labels,
                 loaded=resident.state == "loaded",
                 running=resident.running,
                 queued=resident.queued,

@@ -19,11 +19,9 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Gauge(Struct, frozen=True, kw_only=True):
-    """What is true of one model now."""
+    """What is true of one model now; its labels are model, task and plugin."""
 
-    model: str
-    task: str
-    plugin: str
+    labels: tuple[str, str, str]
     loaded: bool
     running: int
     queued: int
@@ -201,9 +199,8 @@ class _Gauges(Collector):
         queued = GaugeMetricFamily("yapit_queue_depth", "Requests that wait for a slot.", labels=LABELS)
         memory = GaugeMetricFamily("yapit_model_memory_bytes", "What a loaded model takes.", labels=LABELS)
         for gauge in self._gauges():
-            labels = (gauge.model, gauge.task, gauge.plugin)
-            loaded.add_metric(labels, float(gauge.loaded))
-            running.add_metric(labels, gauge.running)
-            queued.add_metric(labels, gauge.queued)
-            memory.add_metric(labels, gauge.memory_bytes)
+            loaded.add_metric(gauge.labels, float(gauge.loaded))
+            running.add_metric(gauge.labels, gauge.running)
+            queued.add_metric(gauge.labels, gauge.queued)
+            memory.add_metric(gauge.labels, gauge.memory_bytes)
         return (loaded, running, queued, memory)

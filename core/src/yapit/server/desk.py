@@ -13,8 +13,6 @@ from yapit.quantities import seconds
 from yapit.settings import ServerSettings
 from yapit.tickets import Ticket, current
 
-_ENDING = "The server is shutting down."
-
 
 class Desk:
     """Issues the tickets and knows those that are in use.
@@ -81,7 +79,7 @@ class Desk:
     def stop_all(self) -> None:
         """Stop every request, because the server ends."""
         for ticket in [ticket for tickets in self._tickets.values() for ticket in tickets]:
-            ticket.stop(CapacityError(_ENDING, retry_after_s=1))
+            ticket.stop(ending())
 
     def _timeout_s(self, headers: dict[bytes, bytes]) -> float | None:
         """Return the time the request may take: what it asks for, at most what the settings say."""
@@ -100,7 +98,7 @@ class Desk:
 
 def ending() -> CapacityError:
     """Return the error for requests that come while the server ends."""
-    return CapacityError(_ENDING, retry_after_s=1)
+    return CapacityError("The server is shutting down.", retry_after_s=1)
 
 
 def key_of(headers: dict[bytes, bytes]) -> bytes:

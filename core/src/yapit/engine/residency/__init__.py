@@ -75,7 +75,7 @@ class Residency:
     def check_open(self) -> None:
         """Raise `CapacityError` when the engine is being closed."""
         if self._closed:
-            raise CapacityError("The server is shutting down.", retry_after_s=1)
+            raise _closing()
 
     @asynccontextmanager
     async def use(self, task: Task, model: Model) -> AsyncIterator[Resident]:
@@ -145,7 +145,7 @@ class Residency:
             if resident.loading is not None:
                 resident.loading.cancel()
             if resident.runner is not None:
-                resident.runner.refuse(CapacityError("The server is shutting down.", retry_after_s=1))
+                resident.runner.refuse(_closing())
         loads = [resident.loading for resident in self.all() if resident.loading is not None]
         await asyncio.gather(*loads, return_exceptions=True)
         for resident in self.all():
@@ -358,3 +358,7 @@ class Residency:
 def _making_room(wanted: Resident) -> str:
     needs = f", which needs {written(wanted.memory_bytes)} of {wanted.device}" if wanted.memory_bytes else ""
     return f"to make room for '{wanted.model.id}'{needs}"
+
+
+def _closing() -> CapacityError:
+    return CapacityError("The server is shutting down.", retry_after_s=1)
