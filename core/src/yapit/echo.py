@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import AsyncIterator
 from functools import cache
+from typing import Any
 
 from yapit.adapters import (
     Adapter,
@@ -139,14 +140,22 @@ class EchoTextGenerator(_Echo, TextGenerator):
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[TextChunk]:
         """Yield the prompt's words, at most `max_tokens` of them."""
-        told = request.prompt if request.prompt is not None else str(request.messages[-1].get("content", ""))
-        words = told.split()
+        told = request.messages[-1].get("content", "") if request.prompt is None else request.prompt
+        words = _words(told)
         kept = words[: request.max_tokens]
         for index, word in enumerate(kept):
             await self._pause()
             yield TextChunk(text=word if index == 0 else f" {word}")
         reason = "stop" if len(kept) == len(words) else "length"
         yield TextChunk(finish_reason=reason, usage=Usage(input_tokens=len(words), output_tokens=len(kept)))
+
+
+def _words(told: Any) -> list[str]:
+    """Return the words of a prompt, of its tokens, or of a message's content."""
+    if isinstance(told, str):
+        return told.split()
+    parts = [str(part.get("text", "")) if isinstance(part, dict) else str(part) for part in told or ()]
+    return " ".join(parts).split()
 
 
 class EchoReranker(_Echo, Reranker):

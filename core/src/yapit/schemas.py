@@ -100,10 +100,19 @@ class Segment(Chunk, frozen=True, kw_only=True):
 
 # ── embed ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 class EmbedRequest(Request, frozen=True, kw_only=True):
-    """Embed each text, or each list of token ids; `dimensions` asks for shorter vectors."""
+    """Embed each text, or each list of token ids.
+
+    Args:
+        inputs: the texts, or their tokens.
+        dimensions: length of the vectors, for models whose vectors may be cut (Matryoshka); all when None.
+        input_type: which of the model's prompts goes before the texts, such as `query` or `document`.
+        truncate: cut texts that are too long at the model's limit; else they are an error.
+    """
 
     inputs: tuple[str | tuple[int, ...], ...]
     dimensions: int | None = None
+    input_type: str | None = None
+    truncate: bool = False
 
 
 class Embedding(Chunk, frozen=True, kw_only=True):
@@ -116,29 +125,117 @@ class Embedding(Chunk, frozen=True, kw_only=True):
 
 # ── generate ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 class Usage(Struct, frozen=True, kw_only=True):
-    """Tokens read and written by one call."""
+    """Tokens read and written by one call.
+
+    Args:
+        input_tokens: of the prompt.
+        output_tokens: written, those for reasoning counted.
+        cached_tokens: of the prompt, that had been read before.
+        reasoning_tokens: of those written.
+    """
 
     input_tokens: int
     output_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class GenerateRequest(Request, frozen=True, kw_only=True):
-    """Continue `messages` (OpenAI chat shape) or `prompt`, exactly one of which is set."""
+    """Continue `messages` or `prompt`, exactly one of which is set, and give one answer.
+
+    Args:
+        messages: in OpenAI's chat shape; content is text or a list of parts.
+        prompt: text, or tokens.
+        suffix: what comes after the text to be written, for models that fill in the middle.
+        echo: begin with the prompt.
+        tools: functions the model may call, in OpenAI's shape `{"type": "function", "function": {…}}`.
+        tool_choice: `required` if it must call one of them.
+        parallel_tool_calls: it may call several.
+        response_format: what the text must be, in OpenAI's shape: `json_object` or `json_schema`.
+        reasoning_effort: how much the model thinks first, if it does: `none`, `minimal`, `low`, `medium`, `high`, …
+        max_tokens: to write at most; as many as fit when None.
+        temperature: 0 takes the likeliest token; the model's default when None, as for the five below.
+        top_p: takes from the likeliest tokens that have this probability together.
+        top_k: takes from this many of the likeliest tokens; from all with 0.
+        min_p: takes from the tokens that have this share of the likeliest one's probability.
+        frequency_penalty: taken from a token's logit for each time it was written.
+        presence_penalty: taken from a token's logit if it was written.
+        repetition_penalty: divides the logits of tokens that were read or written; 1 changes nothing.
+        logit_bias: added to the logits of these tokens.
+        stop: texts that end the answer and are not part of it.
+        seed: makes the answer the same each time.
+        logprobs: how many of the likeliest tokens are listed with each token; no log-probabilities when None.
+    """
 
     messages: tuple[dict[str, Any], ...] = ()
-    prompt: str | None = None
+    prompt: str | tuple[int, ...] | None = None
+    suffix: str | None = None
+    echo: bool = False
     tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: Literal["auto", "required"] = "auto"
+    parallel_tool_calls: bool = True
+    response_format: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[int, float] = {}
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    logprobs: int | None = None
+
+
+class LikelyToken(Struct, frozen=True, kw_only=True):
+    """A token and its natural log-probability; `data` is its UTF-8, which may be a part of a character."""
+
+    text: str
+    logprob: float
+    data: bytes = b""
+
+
+class TokenLogprob(LikelyToken, frozen=True, kw_only=True):
+    """A token that was written, and the likeliest ones at its place."""
+
+    top: tuple[LikelyToken, ...] = ()
+
+
+class ToolCallPart(Struct, frozen=True, kw_only=True):
+    """A piece of a tool call; the pieces of one `index` belong together.
+
+    Args:
+        index: of the call in the answer.
+        id: of the call; in its first piece.
+        name: of the function; in its first piece.
+        arguments: a further piece of the JSON text.
+    """
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
 
 
 class TextChunk(Chunk, frozen=True, kw_only=True):
-    """A piece of generated text; the last one has the finish reason and the usage."""
+    """A piece of an answer; the last one has the finish reason and the usage.
+
+    Args:
+        text: a further piece of the answer.
+        reasoning: a further piece of what the model thought first.
+        tool_calls: further pieces of the calls it makes.
+        logprobs: the tokens of `text`, if they were asked for.
+        finish_reason: `stop`, `length` or `tool_calls`.
+        usage: of the whole call.
+    """
 
     text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallPart, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: str | None = None
     usage: Usage | None = None
 
@@ -149,13 +246,22 @@ class RerankRequest(Request, frozen=True, kw_only=True):
 
     Pairs and not one query, so that requests of several clients can be one batch; an adapter that wants a query with
     its documents groups neighbours.
+
+    Args:
+        pairs: query and document.
+        raw_scores: the model's own scores (logits), of any size, instead of 0 to 1.
+        instruction: what makes a document relevant, for models that take one.
+        max_document_tokens: documents are cut to as many tokens; to what the model can read when None.
     """
 
     pairs: tuple[tuple[str, str], ...]
+    raw_scores: bool = False
+    instruction: str | None = None
+    max_document_tokens: int | None = None
 
 
 class Score(Chunk, frozen=True, kw_only=True):
-    """The relevance, 0 to 1, of the document of pair number `index`, and the tokens it took."""
+    """The relevance, 0 to 1 unless raw, of the document of pair number `index`, and the tokens it took."""
 
     index: int
     relevance: float
@@ -164,18 +270,29 @@ class Score(Chunk, frozen=True, kw_only=True):
 
 # ── classify ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 class ClassifyRequest(Request, frozen=True, kw_only=True):
-    """Label each text, or each encoded image; `labels` are the candidates where the model takes any (zero-shot)."""
+    """Label each text, or each encoded image.
+
+    Args:
+        texts: to be labelled.
+        images: to be labelled, as files (JPEG, PNG, …).
+        labels: the candidates, for models that take any (zero-shot).
+        multi_label: each label is scored by itself; else the scores sum to 1.
+        hypothesis_template: the sentence in which a candidate is put for `{}`; the model's own when None.
+    """
 
     texts: tuple[str, ...] = ()
     images: tuple[bytes, ...] = ()
     labels: tuple[str, ...] = ()
+    multi_label: bool = False
+    hypothesis_template: str | None = None
 
 
 class Classification(Chunk, frozen=True, kw_only=True):
-    """The labels of text, or image, number `index` with their scores, best first."""
+    """The labels of text, or image, number `index` with their scores, best first, and the tokens it took."""
 
     index: int
     scores: tuple[tuple[str, float], ...]
+    tokens: int = 0
 
 
 # ── provision ─────────────────────────────────────────────────────────────────────────────────────────────────────────
