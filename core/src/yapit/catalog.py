@@ -1,7 +1,7 @@
 """The models a server knows: entries of plugins, `models.yaml` and `models.local.yaml`, merged into one catalog."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -252,16 +252,32 @@ def entry_of(model: Model) -> Entry:
     return entry
 
 
-def merge(*layers: Iterable[Entry]) -> list[Model]:
+def merge(*layers: Iterable[Entry], complete: Callable[[Entry], Entry | None] | None = None) -> list[Model]:
     """Return the models of all layers, later ones over earlier ones.
 
     Entries match by id, then by source; nested maps are merged deep, lists replaced, unmatched entries appended.
     A model that an entry renames keeps its old id as an alias.
+
+    Args:
+        layers: of entries.
+        complete: says what an entry leaves out that has no backend or no tasks; None if nobody knows.
     """
     merged: list[Entry] = []
     for layer in layers:
         merged = _merge_layer(merged, layer)
-    return [_model(entry, f"model '{entry.get('id', '?')}'") for entry in merged]
+    return [_model(_completed(entry, complete), f"model '{entry.get('id', '?')}'") for entry in merged]
+
+
+def _completed(entry: Entry, complete: Callable[[Entry], Entry | None] | None) -> Entry:
+    if "backend" in entry and "tasks" in entry:
+        return entry
+    found = complete(entry) if complete is not None else None
+    if found is None and "backend" not in entry:
+        raise SettingsError(
+            f"model '{entry.get('id', '?')}' names no backend, and no installed plugin knows its source; "
+            "try: pip install yapit-plugin-hf-generic"
+        )
+    return _deep_merge(found or {}, entry)
 
 
 def _merge_layer(lower: list[Entry], layer: Iterable[Entry]) -> list[Entry]:

@@ -35,6 +35,11 @@ def register_backends() -> list[Backend]:  # type: ignore[empty-body]  # a speci
 
 
 @hookspec
+def complete_model(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what `entry` of a models file leaves out, or None if it is not yours; called when the catalog is made."""
+
+
+@hookspec
 def register_commands(cli: "click.Group") -> None:
     """Add commands to `yapit`; called each time the command line starts."""
 

@@ -12,10 +12,10 @@ from msgspec import Struct
 
 from yapit import hookspecs
 from yapit.adapters import Adapter, Context
-from yapit.catalog import Backend, Model
+from yapit.catalog import Backend, Catalog, Entry, Model
 from yapit.environments import Environment, read
 from yapit.errors import LoadError, PluginError, StartupError, YapitError
-from yapit.settings import Settings
+from yapit.settings import Settings, catalog
 from yapit.tasks import PROVISION, Task
 
 GROUP = "yapit.plugins"
@@ -133,6 +133,14 @@ class Plugins:
             self._models = dict(self._lists("register_models", Model))
         return self._models
 
+    def catalog(self, settings: Settings) -> Catalog:
+        """Return the models that are served: the plugins' and the files', each complete.
+
+        Raises:
+            SettingsError: a models file, or an alias, is wrong.
+        """
+        return catalog(settings, self.models(), interpreters=self.interpreters(), complete=self._complete)
+
     def backends(self) -> dict[str, Backend]:
         """Return the backends that plugins declare, by name; asked once."""
         if self._backends is None:
@@ -155,6 +163,10 @@ class Plugins:
     def version(self, plugin: str | None) -> str | None:
         """Return the version of the distribution that brought the plugin."""
         return self._versions.get(plugin) if plugin is not None else None
+
+    def _complete(self, entry: Entry) -> Entry | None:
+        """Return what the first plugin that knows it says of an incomplete entry."""
+        return next((found for _, found in self.each("complete_model", entry=entry) if found is not None), None)
 
     def _who_runs(self) -> dict[str, str]:
         """Return the plugin that runs each backend; asked once."""

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -258,6 +258,7 @@ def catalog(
     plugin_models: Mapping[str, list[Model]],
     folder: Path | None = None,
     interpreters: Mapping[str, str] | None = None,
+    complete: Callable[[Entry], Entry | None] | None = None,
 ) -> Catalog:
     """Return the catalog: `models.local.yaml` over `models.yaml` over the plugins' models, restricted to `models`.
 
@@ -266,6 +267,7 @@ def catalog(
         plugin_models: what each plugin registers.
         folder: where the models files are looked for; the working directory when None.
         interpreters: for each backend that runs in an environment of its own; models that name none get it.
+        complete: says what an entry leaves out that has no backend or no tasks.
 
     Raises:
         SettingsError: a file is no models file, or a name in `models` or `aliases` is in no catalog.
@@ -279,10 +281,10 @@ def catalog(
             else:
                 registered[model.id] = entry_of(model)
     layers = [read_entries(path) for path in _model_files(settings, folder or Path.cwd())]
-    models = [_housed(model, interpreters or {}) for model in merge(registered.values(), *layers)]
+    models = [_housed(model, interpreters or {}) for model in merge(registered.values(), *layers, complete=complete)]
     aliases = {**_openai_aliases(settings, models), **settings.aliases}
-    complete = Catalog(models, aliases, tuple(duplicates))
-    return complete.restrict(settings.models) if settings.models else complete
+    served = Catalog(models, aliases, tuple(duplicates))
+    return served.restrict(settings.models) if settings.models else served
 
 
 def _housed(model: Model, interpreters: Mapping[str, str]) -> Model:

@@ -19,7 +19,7 @@ def models(context: click.Context, task: str | None, *, as_json: bool) -> None:
         return
     effective = settings.load(os.environ).settings
     plugins = Plugins.installed(effective)
-    catalog = settings.catalog(effective, plugins.models(), interpreters=plugins.interpreters())
+    catalog = plugins.catalog(effective)
     found = [model for model in catalog if task in (None, *model.tasks)]
     states = ["available" if plugins.serves(model) else "unserved" for model in found]
     if as_json:

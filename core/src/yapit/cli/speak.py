@@ -52,7 +52,7 @@ def speak(  # noqa: PLR0913, PLR0917 - a command has the options it has
     effective = settings.load(os.environ).settings
     log.configure(settings.LogSettings(level="warning", format=effective.log.format))
     plugins = Plugins.installed(effective)
-    catalog = settings.catalog(effective, plugins.models(), interpreters=plugins.interpreters())
+    catalog = plugins.catalog(effective)
     if voices:
         _list_voices(catalog, model, as_json=as_json)
         return

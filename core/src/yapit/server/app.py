@@ -14,7 +14,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import HTTPScope, Message, Middleware, Scope
 from structlog.contextvars import bind_contextvars
 
-from yapit import __version__, settings
+from yapit import __version__
 from yapit.engine import Engine
 from yapit.errors import YapitError
 from yapit.plugins import Plugins
@@ -97,7 +97,7 @@ def create_app(effective: Settings, plugins: Plugins | None = None) -> Applicati
         SettingsError: a models file, an alias, or the voice map is wrong.
     """
     registered = plugins or Plugins.installed(effective)
-    catalog = settings.catalog(effective, registered.models(), interpreters=registered.interpreters())
+    catalog = registered.catalog(effective)
     engine = Engine(effective, registered, catalog)
     parts = Services(
         settings=effective,

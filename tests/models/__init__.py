@@ -1,0 +1,1 @@
+"""Tiny models with random weights, in the layout of a hub snapshot."""
