@@ -27,6 +27,63 @@ models:
   - {id: second, backend: echo, tasks: [synthesize], options: {seconds: 1}}
   - {id: unserved, backend: nobody, tasks: [synthesize]}
   - {id: deaf, backend: echo, tasks: [embed]}
+  - {id: pensive, backend: echo, tasks: [embed, rerank, classify], options: {delay_s: 60, max_concurrency: 1}}
+"""
+# Echo models that write, and what they are told to write.
+WRITERS = """
+models:
+  - {id: org/writer, backend: echo, tasks: [generate], aliases: [writer]}
+  - {id: brief, backend: echo, tasks: [generate], context_length: 4, defaults: {max_tokens: 2}}
+  - id: caller
+    backend: echo
+    tasks: [generate]
+    options:
+      answer:
+        - {reasoning: Let me}
+        - {reasoning: " see."}
+        - {text: Calling.}
+        - {tool_calls: [{index: 0, id: call_a, name: weather, arguments: ""}]}
+        - {tool_calls: [{index: 0, arguments: '{"city":'}]}
+        - {tool_calls: [{index: 0, arguments: ' "Rome"}'}, {index: 1, id: call_b, name: clock, arguments: "{}"}]}
+        - finish_reason: tool_calls
+          usage: {input_tokens: 9, output_tokens: 12, cached_tokens: 4, reasoning_tokens: 3}
+  - id: only-caller
+    backend: echo
+    tasks: [generate]
+    options:
+      answer:
+        - {tool_calls: [{index: 0, id: call_a, name: weather, arguments: '{"city": "Rome"}'}]}
+        - {finish_reason: tool_calls, usage: {input_tokens: 9, output_tokens: 4}}
+  - id: cut-caller
+    backend: echo
+    tasks: [generate]
+    options:
+      answer:
+        - {tool_calls: [{index: 0, id: call_a, name: clock, arguments: "{}"}, {index: 1, id: call_b, name: weather}]}
+        - {tool_calls: [{index: 1, arguments: '{"ci'}], finish_reason: length}
+  - id: json
+    backend: echo
+    tasks: [generate]
+    options:
+      answer:
+        - {text: '{"city": "Rome", '}
+        - {text: '"degrees": 21}'}
+        - {finish_reason: stop, usage: {input_tokens: 5, output_tokens: 8}}
+  - id: unsure
+    backend: echo
+    tasks: [generate]
+    options:
+      answer:
+        - text: Hé
+          logprobs:
+            - {text: H, logprob: -0.25, data: SA==, top: [{text: H, logprob: -0.25}, {text: J, logprob: -2}]}
+            - {text: "\ufffd", logprob: -0.5, data: ww==, top: [{text: e, logprob: -.inf}]}
+            - {text: "\ufffd", logprob: 0, data: qQ==}
+        - {finish_reason: length, usage: {input_tokens: 1, output_tokens: 3}}
+  - {id: slow-writer, backend: echo, tasks: [generate], options: {delay_s: 0.05}}
+  - {id: stuck-writer, backend: echo, tasks: [generate], options: {delay_s: 60}}
+  - {id: failing-writer, backend: echo, tasks: [generate], options: {fail: true}}
+  - {id: deaf, backend: echo, tasks: [embed]}
 """
 
 

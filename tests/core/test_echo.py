@@ -15,6 +15,8 @@ from yapit import (
     Embedding,
     EmbedRequest,
     GenerateRequest,
+    InvalidInputError,
+    LoadError,
     Model,
     ProvisionRequest,
     ProvisionState,
@@ -34,6 +36,7 @@ from yapit.tasks import PROVISION, TASKS, Task
 PLUGINS = Plugins()
 PLUGINS.register("echo", echo)
 (MODEL,) = PLUGINS.models()["echo"]
+SAID = GenerateRequest(messages=({"role": "user", "content": "a b c"},))
 
 
 def answer(task: str, request: Request, **options: Any) -> list[Any]:
@@ -154,6 +157,12 @@ def test_vectors_have_length_one_and_differ(asked: int | None, dimensions: int) 
         (GenerateRequest(prompt="a b c", max_tokens=2), "a b", "length", (3, 2)),
         (GenerateRequest(messages=({"content": "no"}, {"content": "last one"})), "last one", "stop", (2, 2)),
         (GenerateRequest(prompt=""), "", "stop", (0, 0)),
+        (GenerateRequest(messages=({"content": None},)), "", "stop", (0, 0)),
+        (GenerateRequest(prompt="a b c", echo=True, max_tokens=1), "a b c a", "length", (3, 1)),
+        (GenerateRequest(prompt="a b c", stop=("c", " b")), "a", "stop", (3, 1)),
+        (GenerateRequest(prompt="ab cd", stop=("b c",)), "a", "stop", (2, 1)),
+        (GenerateRequest(prompt="a b", stop=("x",), max_tokens=1), "a", "length", (2, 1)),
+        (GenerateRequest(prompt="a b", stop=("a",), echo=True), "", "stop", (2, 0)),
     ],
 )
 def test_text_comes_back_word_by_word(
@@ -163,6 +172,42 @@ def test_text_comes_back_word_by_word(
     assert "".join(word.text for word in words) == text
     assert all(word.finish_reason is None for word in words)
     assert last == TextChunk(finish_reason=reason, usage=Usage(input_tokens=usage[0], output_tokens=usage[1]))
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_each_word_is_a_token_that_is_certain(count: int) -> None:
+    first, second, last = answer("generate", GenerateRequest(prompt="é b", logprobs=count))
+    for chunk in (first, second):
+        (token,) = chunk.logprobs
+        assert (token.text, token.logprob, token.data) == (chunk.text, 0.0, chunk.text.encode())
+        assert [likely.text for likely in token.top] == [chunk.text] * min(count, 1)
+    assert last.logprobs == ()
+    assert all(not chunk.logprobs for chunk in answer("generate", GenerateRequest(prompt="a b")))
+
+
+def test_an_answer_can_be_scripted() -> None:
+    script = [{"text": "a", "logprobs": [{"text": "a", "logprob": -1}]}, {"tool_calls": [{"index": 0, "name": "f"}]}]
+    first, second = answer("generate", GenerateRequest(prompt="x"), answer=script)
+    assert (first.text, first.logprobs[0].logprob, second.tool_calls[0].name) == ("a", -1.0, "f")
+    with pytest.raises(LoadError):
+        answer("generate", GenerateRequest(prompt="x"), answer=[{"text": 5}])
+
+
+@pytest.mark.parametrize(("request_", "param"), [(GenerateRequest(prompt="a b c"), "prompt"), (SAID, "messages")])
+def test_a_prompt_longer_than_the_context_is_refused(request_: GenerateRequest, param: str) -> None:
+    adapter = echo.EchoTextGenerator(Model(id="e", backend="echo", tasks=("generate",), context_length=2), Context())
+
+    async def collect() -> None:
+        [chunk async for chunk in adapter.generate(request_)]
+
+    with pytest.raises(InvalidInputError, match="3 tokens; the model reads 2") as refused:
+        asyncio.run(collect())
+    assert (refused.value.param, refused.value.code) == (param, "context_length_exceeded")
+
+
+def test_writing_can_be_told_to_fail_after_its_first_chunk() -> None:
+    with pytest.raises(BackendError, match="told to fail"):
+        answer("generate", GenerateRequest(prompt="a b"), fail=True)
 
 
 def test_a_document_scores_by_the_words_it_shares() -> None:

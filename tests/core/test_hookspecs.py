@@ -18,6 +18,7 @@ HOOKS = {
 ARGUMENTS = {
     "register_models": [],
     "register_backends": [],
+    "complete_model": ["entry"],
     "register_commands": ["cli"],
     "register_routes": [],
     "synthesize": ["model", "context"],

@@ -269,13 +269,14 @@ def merge(*layers: Iterable[Entry], complete: Callable[[Entry], Entry | None] | 
 
 
 def _completed(entry: Entry, complete: Callable[[Entry], Entry | None] | None) -> Entry:
+    """Return the entry with what it leaves out; what it says itself counts more."""
     if "backend" in entry and "tasks" in entry:
         return entry
     found = complete(entry) if complete is not None else None
     if found is None and "backend" not in entry:
         raise SettingsError(
             f"model '{entry.get('id', '?')}' names no backend, and no installed plugin knows its source; "
-            "try: pip install yapit-plugin-hf-generic"
+            "name its backend and its tasks, or try: pip install yapit-plugin-hf-generic"
         )
     return _deep_merge(found or {}, entry)
 

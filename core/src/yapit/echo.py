@@ -7,9 +7,12 @@ import array
 import asyncio
 import hashlib
 import math
+import re
 from collections.abc import AsyncIterator
 from functools import cache
 from typing import Any
+
+import msgspec
 
 from yapit.adapters import (
     Adapter,
@@ -23,7 +26,7 @@ from yapit.adapters import (
     Transcriber,
 )
 from yapit.catalog import Model, Voice
-from yapit.errors import BackendError
+from yapit.errors import BackendError, InvalidInputError
 from yapit.hookspecs import hookimpl
 from yapit.schemas import (
     AudioChunk,
@@ -32,6 +35,7 @@ from yapit.schemas import (
     Embedding,
     EmbedRequest,
     GenerateRequest,
+    LikelyToken,
     ProvisionRequest,
     ProvisionState,
     RerankRequest,
@@ -39,6 +43,7 @@ from yapit.schemas import (
     Segment,
     SynthesizeRequest,
     TextChunk,
+    TokenLogprob,
     TranscribeRequest,
     Usage,
 )
@@ -46,6 +51,7 @@ from yapit.schemas import (
 SAMPLE_RATE = 24_000
 SECONDS_PER_CHARACTER = 0.06
 DIMENSIONS = 16
+_MAX_DIMENSIONS = 4096
 _TONES = {"low": 220.0, "high": 440.0}
 _CHUNK_S = 1.0
 _MODEL = Model(
@@ -126,6 +132,9 @@ class EchoEmbedder(_Echo, Embedder):
     async def embed(self, request: EmbedRequest) -> AsyncIterator[Embedding]:
         """Yield one vector for each input."""
         dimensions = request.dimensions or DIMENSIONS
+        if dimensions > _MAX_DIMENSIONS:
+            message = f"Invalid 'dimensions': the echo model's vectors have at most {_MAX_DIMENSIONS}."
+            raise InvalidInputError(message, param="dimensions")
         for index, text in enumerate(request.inputs):
             await self._pause()
             digest = hashlib.shake_128(repr(text).encode("utf-8", "surrogatepass")).digest(dimensions)
@@ -136,18 +145,51 @@ class EchoEmbedder(_Echo, Embedder):
 
 
 class EchoTextGenerator(_Echo, TextGenerator):
-    """Says what it was told, word by word."""
+    """Says what it was told, word by word, or what its option `answer` lists: the fields of one chunk after the other.
+
+    It reads at most the model's `context_length` words.
+    """
+
+    def __init__(self, model: Model, context: Context) -> None:
+        super().__init__(model, context)
+        self.answer = msgspec.convert(model.options.get("answer", ()), tuple[TextChunk, ...])
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[TextChunk]:
-        """Yield the prompt's words, at most `max_tokens` of them."""
-        told = request.messages[-1].get("content", "") if request.prompt is None else request.prompt
-        words = _words(told)
-        kept = words[: request.max_tokens]
-        for index, word in enumerate(kept):
+        """Yield the prompt's words, at most `max_tokens` of them, or the scripted chunks."""
+        for chunk in self.answer or _repeated(request, self.model.context_length):
             await self._pause()
-            yield TextChunk(text=word if index == 0 else f" {word}")
-        reason = "stop" if len(kept) == len(words) else "length"
-        yield TextChunk(finish_reason=reason, usage=Usage(input_tokens=len(words), output_tokens=len(kept)))
+            yield chunk
+            if self.fails:
+                raise BackendError("The echo model was told to fail.")
+
+
+def _repeated(request: GenerateRequest, limit: int | None) -> list[TextChunk]:
+    """Return the chunks that say again what a request says."""
+    spoken = request.prompt is None
+    told = request.messages[-1].get("content") if spoken else request.prompt
+    words = _words(told)
+    if limit is not None and len(words) > limit:
+        message = f"The prompt has {len(words)} tokens; the model reads {limit}."
+        raise InvalidInputError(message, param="messages" if spoken else "prompt", code="context_length_exceeded")
+    kept = words[: request.max_tokens]
+    said = " ".join([*(words if request.echo else ()), *kept])
+    ends = [end for text in request.stop if (end := said.find(text)) >= 0]
+    pieces = re.findall(r"\s*\S+|\s+", said[: min(ends, default=None)])
+    reason = "stop" if ends or len(kept) == len(words) else "length"
+    written = max(0, len(pieces) - (len(words) if request.echo else 0))
+    usage = Usage(input_tokens=len(words), output_tokens=written)
+    return [
+        *(TextChunk(text=piece, logprobs=_certain(piece, request.logprobs)) for piece in pieces),
+        TextChunk(finish_reason=reason, usage=usage),
+    ]
+
+
+def _certain(text: str, count: int | None) -> tuple[TokenLogprob, ...]:
+    """Return the one token that a piece of text is, with probability 1."""
+    if count is None:
+        return ()
+    top = (LikelyToken(text=text, logprob=0.0, data=text.encode()),)[:count]
+    return (TokenLogprob(text=text, logprob=0.0, data=text.encode(), top=top),)
 
 
 def _words(told: Any) -> list[str]:
@@ -166,7 +208,7 @@ class EchoReranker(_Echo, Reranker):
         for index, (query, document) in enumerate(request.pairs):
             await self._pause()
             wanted = set(query.casefold().split())
-            words = document.casefold().split()
+            words = document.casefold().split()[: request.max_document_tokens]
             shared = len(wanted & set(words)) / (len(wanted) or 1)
             yield Score(index=index, relevance=shared, tokens=len(words))
 

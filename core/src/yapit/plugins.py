@@ -165,8 +165,13 @@ class Plugins:
         return self._versions.get(plugin) if plugin is not None else None
 
     def _complete(self, entry: Entry) -> Entry | None:
-        """Return what the first plugin that knows it says of an incomplete entry."""
-        return next((found for _, found in self.each("complete_model", entry=entry) if found is not None), None)
+        """Return what the first plugin that knows it says of an incomplete entry; None if nobody does."""
+        for name, found in self.each("complete_model", entry=entry):
+            if isinstance(found, dict):
+                return found
+            if found is not None:
+                self._take_out(name, PluginError("complete_model must return a dictionary or None"))
+        return None
 
     def _who_runs(self) -> dict[str, str]:
         """Return the plugin that runs each backend; asked once."""

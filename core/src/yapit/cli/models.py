@@ -4,7 +4,7 @@ import os
 
 import rich_click as click
 
-from yapit import settings
+from yapit import log, settings
 from yapit.cli.tables import show, show_json
 from yapit.plugins import Plugins
 
@@ -18,6 +18,7 @@ def models(context: click.Context, task: str | None, *, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     effective = settings.load(os.environ).settings
+    log.configure(settings.LogSettings(level="warning", format=effective.log.format))
     plugins = Plugins.installed(effective)
     catalog = plugins.catalog(effective)
     found = [model for model in catalog if task in (None, *model.tasks)]

@@ -18,7 +18,7 @@ from yapit import __version__
 from yapit.engine import Engine
 from yapit.errors import YapitError
 from yapit.plugins import Plugins
-from yapit.server import health, loaded, metrics, models, speech
+from yapit.server import classify, embeddings, health, loaded, metrics, models, rerank, score, speech, writing
 from yapit.server.desk import Desk, ending
 from yapit.server.keys import require_key
 from yapit.server.problems import answer, respond
@@ -115,6 +115,11 @@ def create_app(effective: Settings, plugins: Plugins | None = None) -> Applicati
             *metrics.ROUTES,
             *models.ROUTES,
             *speech.ROUTES,
+            *embeddings.ROUTES,
+            *rerank.ROUTES,
+            *score.ROUTES,
+            *classify.ROUTES,
+            *writing.ROUTES,
             *(route for _, routes in registered.each("register_routes") for route in routes or ()),
         ],
         state=State({"services": parts}),

@@ -1,6 +1,8 @@
 """Errors as clients of the OpenAI API read them: `{"error": {"message", "type", "param", "code"}}`, always."""
 
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Literal, get_args, get_origin
 
@@ -72,6 +74,38 @@ def answer(error: YapitError) -> Response[ErrorEnvelope]:
         # The same request would end the same way, and the SDKs repeat what fails with 5xx.
         headers["x-should-retry"] = "false"
     return Response(envelope(error), status_code=error.status, headers=headers, media_type="application/json")
+
+
+@contextmanager
+def spelled(names: Mapping[str, str]) -> Iterator[None]:
+    """Let errors name the fields of the request as the client does.
+
+    Args:
+        names: the client's name for a field (`inputs`), or for one item of it (`inputs[0]`), as the engine calls it.
+    """
+    try:
+        yield
+    except YapitError as error:
+        renamed = _respelled(error, names)
+        if renamed is error:
+            raise
+        raise renamed from error
+
+
+def _respelled(error: YapitError, names: Mapping[str, str]) -> YapitError:
+    """Return a copy with the other names: several requests may fail with one and the same error."""
+    param = error.param or ""
+    field = re.match(r"\w*", param)[0]  # type: ignore[index]  # it matches everything
+    name = names.get(param) or names.get(field, field) + param.removeprefix(field)
+    if name == param:
+        return error
+    # A bare `inputs` in a message may be the English word.
+    wrong, right = (param, name) if "[" in param else (f"'{param}'", f"'{name}'")
+    message = error.message.replace(wrong, right)
+    # Not by its class's constructor, which may take other arguments in a plugin.
+    copied = type(error).__new__(type(error), message)
+    copied.__dict__.update(error.__dict__, message=message, param=name)
+    return copied
 
 
 def _litestars(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorEnvelope]:

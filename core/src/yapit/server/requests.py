@@ -16,11 +16,14 @@ class JsonRequest(Request[Any, Any, Any]):
     """Litestar's request, whose broken JSON is an error of ours that names the field, if one is at fault."""
 
     async def json(self) -> Any:
-        """Return the decoded body.
+        """Return the decoded body; of a form, what the route's `opt` of that name makes of it.
 
         Raises:
             InvalidInputError: the body is not JSON.
         """
+        read_form = self.route_handler.opt.get("form")
+        if read_form is not None and self.content_type[0] == "multipart/form-data":
+            return await read_form(await self.form())
         try:
             return await super().json()
         except (SerializationException, UnicodeDecodeError, RecursionError) as error:

@@ -1023,6 +1023,25 @@ def test_an_error_that_one_request_causes_is_its_own(error: YapitError) -> None:
     run(main())
 
 
+def test_an_error_names_an_input_by_its_number_in_its_own_request() -> None:
+    async def main() -> None:
+        def trouble(inputs: Inputs) -> None:
+            for place, value in enumerate(inputs):
+                if value.startswith("b"):
+                    name = f"inputs[{place}]"
+                    raise InvalidInputError(f"Invalid '{name}': it is bad.", param=name)
+
+        script = Script(trouble)
+        made = batcher(script)
+        with pytest.raises(InvalidInputError, match=r"Invalid 'inputs\[1\]'") as caught:
+            await embed(made, text("a", 30), text("b", 50), text("c", 40))
+        assert caught.value.param == "inputs[1]"
+        assert [call[2][0] for call in script.calls] == ["b"]  # sorted by length, it was the third
+        await made.close()
+
+    run(main())
+
+
 def test_several_that_cause_errors_fail_and_nobody_else_does() -> None:
     async def main() -> None:
         script = Script(fails_with(BackendError("no"), "b", "c"), held=True)

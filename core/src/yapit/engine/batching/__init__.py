@@ -263,7 +263,9 @@ class Batcher:
                 _log.error("batch_failed", task=self._task.name, model=self._model.id, exc_info=error)
             elif isinstance(error, OutOfMemoryError):
                 self._halve(batch, wanted, error)
-            elif batch.requests == 1 or isinstance(error, _NOBODYS_FAULT) or not isinstance(error, YapitError):
+            elif batch.requests == 1:
+                self._fail(batch.members, batch.blame(error))
+            elif isinstance(error, _NOBODYS_FAULT) or not isinstance(error, YapitError):
                 self._fail(batch.members, error)
             else:
                 self._part(wanted)

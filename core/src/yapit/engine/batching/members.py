@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from yapit.engine.batching.joining import tokens
-from yapit.errors import BackendError
+from yapit.errors import BackendError, YapitError
 from yapit.schemas import Chunk, Request
 from yapit.tickets import Ticket
 
@@ -102,6 +102,17 @@ class Batch:
             raise BackendError("The model answered an input twice, or one that it was not given.")
         self.unanswered.discard(item)
         item.member.tell(item.index, chunk)
+
+    def blame(self, error: Exception) -> Exception:
+        """Return the error of its one request; the input it names has the number that it has there."""
+        if isinstance(error, YapitError) and error.param is not None:
+            for place, item in enumerate(self.items):
+                here, there = (f"{item.member.field}[{number}]" for number in (place, item.index))
+                if error.param == here:
+                    error.param, error.message = there, error.message.replace(here, there)
+                    error.args = (error.message,)
+                    break
+        return error
 
     def wanted(self) -> list[Item]:
         """Return the items that have no answer and that somebody waits for."""
