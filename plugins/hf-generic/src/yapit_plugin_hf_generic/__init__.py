@@ -41,7 +41,8 @@ def complete_model(entry: dict[str, Any]) -> dict[str, Any] | None:
         return None
     from yapit_plugin_hf_generic.repositories import describe
 
-    return {"backend": BACKEND, **describe(source, entry.get("revision"))}
+    found = describe(source, entry.get("revision"))
+    return None if found is None else {"backend": BACKEND, **found}
 
 
 @hookimpl(trylast=True)
@@ -61,7 +62,7 @@ def generate(model: Model, context: Context) -> TextGenerator | None:
     if model.backend != BACKEND:
         return None
     _before_torch()
-    from yapit_plugin_hf_generic.generating import generator
+    from yapit_plugin_hf_generic.generating.adapter import generator
 
     return generator(model, context)
 

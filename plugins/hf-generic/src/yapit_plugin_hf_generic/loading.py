@@ -1,5 +1,6 @@
 """From a repository to a model in memory: device, precision, and whose code and pickles are trusted."""
 
+import pickle
 from typing import Any, NoReturn
 
 import structlog
@@ -24,7 +25,7 @@ class Loader:
         options: what the entry says to this plugin.
 
     Raises:
-        LoadError: the weights are not here and cannot be fetched.
+        LoadError: there is no such device, or the weights are not here and cannot be fetched.
     """
 
     def __init__(self, model: Model, context: Context, options: Options) -> None:
@@ -32,8 +33,8 @@ class Loader:
         transformers.logging.disable_progress_bar()
         self.model = model
         self.options = options
-        self.repository = Repository.of(model, fetch=not options.skip_download)
         self.device = device_of(context.device)
+        self.repository = Repository.of(model, fetch=not options.skip_download)
         self.trusted = (model.source or model.id) in settings_of(context).trust_remote_code
         if self.device.type == "cpu" and options.threads is not None:
             torch.set_num_threads(options.threads)
@@ -54,11 +55,13 @@ class Loader:
         Raises:
             LoadError: it cannot be loaded here, with what to do about it.
         """
-        self._check_quantization()
+        quantised = self._check_quantization()
         kind = self._architecture() or auto
         placed: dict[str, Any] = {}
         if self.options.device_map is not None:
             placed["device_map"] = self.options.device_map
+        elif quantised:
+            placed["device_map"] = {"": self.device}  # they cannot be moved any more
         if self.options.attn_implementation is not None:
             placed["attn_implementation"] = self.options.attn_implementation
         try:
@@ -104,7 +107,8 @@ class Loader:
             raise LoadError(f"The model '{self.model.id}' cannot be loaded: transformers has no class '{name}'.")
         return found
 
-    def _check_quantization(self) -> None:
+    def _check_quantization(self) -> bool:
+        """Return whether the weights are quantised; raise `LoadError` if this device cannot compute with them."""
         method = str((self.config.get("quantization_config") or {}).get("quant_method", ""))
         if method and self.device.type != "cuda":
             message = (
@@ -112,6 +116,7 @@ class Loader:
                 f"here the model runs on {self.device.type}."
             )
             raise LoadError(message)
+        return bool(method)
 
     def _refuse(self, error: Exception) -> NoReturn:
         """Raise what the person can do something about."""
@@ -119,6 +124,12 @@ class Loader:
             raise error
         said = " ".join(str(error).split())
         name = self.repository.name
+        if isinstance(error, pickle.UnpicklingError) or "Weights only load failed" in said:
+            message = (
+                f"The weights of '{name}' are a pickle that is broken, or holds code, which is not run; "
+                "other repositories may have the same weights as safetensors."
+            )
+            raise LoadError(message) from error
         if "trust_remote_code" in said:
             message = (
                 f"The repository '{name}' brings its own code, which may do anything; to let it run, read it, "
@@ -141,10 +152,13 @@ def device_of(wanted: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    expected = f"There is no device '{wanted}': expected auto, cpu, cuda, cuda:N or mps."
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise LoadError(f"There is no device '{wanted}': expected auto, cpu, cuda, cuda:N or mps.") from error
+        raise LoadError(expected) from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise LoadError(expected)
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:

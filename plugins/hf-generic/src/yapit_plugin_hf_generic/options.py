@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from yapit import Context, Model, SettingsError
+from yapit.errors import did_you_mean
 
 PLUGIN = "hf-generic"
 
@@ -59,10 +60,13 @@ def options_of(model: Model, kind: type[OptionsT]) -> OptionsT:
     Raises:
         SettingsError: an option is unknown or has a value that is refused.
     """
-    given = model.options
+    given, known = model.options, kind.__struct_fields__
     if len(model.tasks) > 1:
         # The options of its other tasks are among them.
-        given = {name: value for name, value in given.items() if name in kind.__struct_fields__}
+        given = {name: value for name, value in given.items() if name in known}
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is not None:
+        raise SettingsError(f"model '{model.id}': unknown option '{unknown}'. {did_you_mean(unknown, [*known])}".rstrip())
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
