@@ -135,6 +135,14 @@ def test_the_adapters_are_the_documented_ones() -> None:
     assert all(hasattr(yapit, name) for _, *names in documented for name in names)
 
 
+@pytest.mark.parametrize(("heading", "struct"), [("Vectors", yapit.EmbedRequest), ("Text", yapit.TextChunk)])
+def test_the_fields_that_adapters_are_told_of_are_the_documented_ones(
+    heading: str, struct: type[msgspec.Struct]
+) -> None:
+    documented = {code(row[0]) for row in tables(sections(page("adapters.md"))[heading])[0]}
+    assert documented == set(struct.__struct_fields__) - {"inputs", "options"}
+
+
 def test_the_context_is_the_documented_one() -> None:
     documented = [code(row[0]) for row in tables(sections(page("adapters.md"))["Context"])[0]]
     assert documented == [field.name for field in msgspec.structs.fields(yapit.Context)]

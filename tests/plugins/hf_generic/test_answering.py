@@ -79,8 +79,8 @@ def test_nothing_is_read_past_a_stop() -> None:
 
 
 def test_each_token_of_the_text_has_its_logprob_and_no_other() -> None:
-    _, found = answered("<think>hm</think>é!", logprobs=True)
+    _, found = answered("<think>hm</think>é!?", logprobs=True)
     listed = [token for chunk in found for token in chunk.logprobs]
-    assert b"".join(token.data for token in listed) == "é!".encode()
-    assert [token.data for token in listed] == [b"\xc3", b"\xa9", b"!"]
+    assert b"".join(token.data for token in listed) == "é!?".encode()
+    assert [token.data for token in listed] == [b"\xc3", b"\xa9", b"!", b"?"]
     assert all(token.top[0].data == token.data for token in listed)

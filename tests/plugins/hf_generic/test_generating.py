@@ -119,6 +119,7 @@ def test_many_different_requests_at_once_change_nothing_for_each_other(folder: P
 
 
 def test_a_stop_ends_the_answer_before_it(folder: Path, writer: HFTextGenerator) -> None:
+    assert isinstance(writer._source, batching.Batch)
     letters = dict.fromkeys(AutoTokenizer.from_pretrained(folder)("abcdefgh").input_ids, 50.0)
 
     def written(*stop: str) -> list[TextChunk]:
@@ -131,7 +132,9 @@ def test_a_stop_ends_the_answer_before_it(folder: Path, writer: HFTextGenerator)
     assert len(whole) == 60
     for length in (1, 3):
         stop = whole[20 : 20 + length]
+        before = writer._source._manager.current_batch
         found = written(stop, "never")
+        assert writer._source._manager.current_batch - before < 50, "it was decoded to its end"
         assert text(found) == whole[: whole.index(stop)]
         assert found[-1].finish_reason == "stop"
         assert found[-1].usage is not None

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from yapit import InvalidInputError
-from yapit_plugin_hf_generic.generating import images
+from yapit_plugin_hf_generic import pictures
 from yapit_plugin_hf_generic.generating.fetching import Address, Fetcher, is_public
 from yapit_plugin_hf_generic.generating.images import Images
 from yapit_plugin_hf_generic.options import Settings
@@ -142,7 +142,7 @@ def bomb(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("size", [(8000, 8000), (10_000, 10_000), (100_000, 100_000)])
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_unpacked(size: tuple[int, int]) -> None:
-    refused(lambda: load(data_url(bomb(*size))), f"more than {images.MAX_PIXELS} pixels")
+    refused(lambda: load(data_url(bomb(*size))), f"more than {pictures.MAX_PIXELS} pixels")
 
 
 def test_remote_images_are_fetched_only_where_that_is_switched_on() -> None:

@@ -19,17 +19,17 @@ def opened(data: bytes, param: str, max_bytes: int) -> Image.Image:
         InvalidInputError: it is too large, damaged or of another format; `param` is the request's field.
     """
     if len(data) > max_bytes:
-        raise InvalidInputError(f"Invalid '{param}': the image is larger than {max_bytes} bytes.", param=param)
+        raise InvalidInputError(f"The image is larger than {max_bytes} bytes.", param=param)
     try:
         found = Image.open(BytesIO(data), formats=FORMATS)
         if found.width * found.height > MAX_PIXELS:
             raise Image.DecompressionBombError  # noqa: TRY301 - as Pillow does, above more
         return _flat(ImageOps.exif_transpose(found))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        message = f"Invalid '{param}': the image has more than {MAX_PIXELS} pixels."
+        message = f"The image has more than {MAX_PIXELS} pixels."
         raise InvalidInputError(message, param=param) from error
     except Exception as error:  # a reader of damaged data raises anything
-        message = f"Invalid '{param}': the image cannot be read; it must be one of {', '.join(FORMATS)}, and whole."
+        message = f"The image cannot be read; it must be one of {', '.join(FORMATS)}, and whole."
         raise InvalidInputError(message, param=param) from error
 
 

@@ -722,6 +722,18 @@ def test_an_input_larger_than_a_batch_is_a_400_that_names_it_and_the_limit() -> 
     run(main())
 
 
+def test_an_input_that_may_be_cut_is_not_too_large() -> None:
+    async def main() -> None:
+        made = batcher(Script(), max_tokens=10)
+        inputs = ("a", text("b", 50), (1,) * 20)
+        request = EmbedRequest(inputs=inputs, truncate=True)
+        async with aclosing(made.stream(request)) as chunks:
+            found = [chunk async for chunk in chunks]
+        assert [chunk.index for chunk in found if isinstance(chunk, Embedding)] == [0, 1, 2]
+
+    run(main())
+
+
 def test_a_list_of_tokens_is_held_against_the_context_too() -> None:
     async def main() -> None:
         made = batcher(Script(), max_tokens=10, model=Model(id="m", backend="b", tasks=("embed",), context_length=5))

@@ -4,18 +4,13 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
-from io import BytesIO
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from yapit import InvalidInputError
 from yapit_plugin_hf_generic.generating.fetching import Fetcher, FetchRefusedError
 from yapit_plugin_hf_generic.options import Settings
-
-# Formats whose readers are sound; no vector graphics, no documents, nothing that another program is started for.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_PIXELS = 50_000_000
-_WHITE = (255, 255, 255)
+from yapit_plugin_hf_generic.pictures import opened
 
 
 class Images:
@@ -44,7 +39,9 @@ class Images:
             InvalidInputError: an image is refused, with the field.
         """
         fetched = self._fetched([item for item in wanted if not _is_data(item[0])])
-        return [_opened(self._decoded(url, param) if _is_data(url) else fetched[url], param) for url, param in wanted]
+        limit = self._settings.max_image_bytes
+        files = [self._decoded(url, param) if _is_data(url) else fetched[url] for url, param in wanted]
+        return [opened(data, param, limit) for data, (_, param) in zip(files, wanted, strict=True)]
 
     def _decoded(self, url: str, param: str) -> bytes:
         head, comma, text = url.partition(",")
@@ -96,30 +93,3 @@ class Images:
 
 def _is_data(url: str) -> bool:
     return url[:5].lower() == "data:"
-
-
-def _opened(data: bytes, param: str) -> Image.Image:
-    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-    try:
-        found = Image.open(BytesIO(data), formats=FORMATS)
-        small = found.width * found.height <= MAX_PIXELS
-        read = _flat(ImageOps.exif_transpose(found)) if small else None
-    except bombs:
-        read = None
-    except Exception as error:  # a reader of damaged data raises anything
-        message = f"The image cannot be read; it must be one of {', '.join(FORMATS)}, and whole."
-        raise InvalidInputError(message, param=param) from error
-    if read is None:
-        raise InvalidInputError(f"The image has more than {MAX_PIXELS} pixels.", param=param)
-    return read
-
-
-def _flat(image: Image.Image) -> Image.Image:
-    """Return the image in RGB, what is transparent on white."""
-    if image.mode.startswith("I;16"):
-        image = image.point(lambda value: value / 256).convert("L")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, _WHITE)
-        image = Image.alpha_composite(ground, image)
-    return image.convert("RGB")
