@@ -82,9 +82,9 @@ def serve_tiny(base: Path, made: dict[str, Path], **environ: str) -> Iterator[Ti
     entries = [{"id": name, "hf_repo_id": str(folder), **_FIELDS.get(name, _USUAL)} for name, folder in made.items()]
     (base / "models.local.yaml").write_bytes(msgspec.yaml.encode({"models": entries}))
     with serve(base, **ENVIRON, **environ) as server:
-        children = psutil.Process(server.process.pid).children
+        process = psutil.Process(server.process.pid)
         yield Tiny(server, made)
-        workers = children(recursive=True)
+        workers = process.children(recursive=True) if process.is_running() else []
     assert until(lambda: not any(worker.is_running() for worker in workers))
 
 

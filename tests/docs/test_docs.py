@@ -88,7 +88,7 @@ def example_models(path: Path) -> dict[str, catalog.Model]:
     for language, block in FENCE.findall(path.read_text()):
         document = msgspec.yaml.decode(block.encode()) if language == "yaml" else None
         entries = document.get("models", []) if isinstance(document, dict) else document or []
-        found |= {entry["id"]: msgspec.convert(entry, catalog.Model) for entry in entries if COMPLETE <= set(entry)}
+        found |= {entry["id"]: msgspec.convert(entry, catalog.Model) for entry in entries if set(entry) >= COMPLETE}
     return found
 
 

@@ -4,6 +4,7 @@ Started as `python -m yapit.worker FD`, FD being its end of a socketpair; it end
 """
 
 import asyncio
+import gc
 import importlib.util
 import io
 import os
@@ -171,6 +172,8 @@ def main() -> None:
     threading.Thread(target=_follow, args=(end.fileno(),), daemon=True).start()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(run(end))
+    # Else the interpreter looks through all that torch has made for what is garbage, which takes it a second.
+    gc.freeze()
 
 
 def _follow(channel: int) -> None:

@@ -195,6 +195,28 @@ def test_a_model_that_fails_fails_the_answers_and_is_started_again(
     assert run(answer(batch, prompt, 5)) == generated(llama, prompt, 5)
 
 
+def test_a_picker_that_fails_fails_nobody_else(llama: Any, batch: Batch) -> None:
+    asked = prompts(3, seed=9)
+
+    class Broken:
+        def mask(self, generated: Sequence[int]) -> Any:
+            if len(generated) > 3:
+                raise ValueError("the grammar is too complex")
+            return torch.ones(len(generated) + 250, dtype=torch.bool)
+
+    broken = Picker(GREEDY, asked[1], constraint=Broken())
+
+    async def all_of_them() -> list[list[int]]:
+        pickers = [None, broken, None]
+        return await asyncio.gather(
+            *(answer(batch, prompt, 20, picker) for prompt, picker in zip(asked, pickers, strict=True))
+        )
+
+    first, _, last = run(all_of_them())
+    assert [first, last] == [generated(llama, asked[0], 20), generated(llama, asked[2], 20)]
+    assert str(broken.error) == "the grammar is too complex"
+
+
 def test_a_closed_batch_leaves_no_thread(llama: Any) -> None:
     before = threading.active_count()
     made = Batch(llama, ROOM)

@@ -9,14 +9,15 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from loops import PATIENCE_S
 from models import writers
-from yapit import Context, GenerateRequest, InvalidInputError, Model, TextChunk
+from yapit import BackendError, Context, GenerateRequest, InvalidInputError, Model, TextChunk
 from yapit_plugin_hf_generic.generating import batching
 from yapit_plugin_hf_generic.generating.adapter import HFTextGenerator, generator
+from yapit_plugin_hf_generic.generating.grammar import Constraint
 
 T = TypeVar("T")
 HELLO = ({"role": "user", "content": "Hello, who are you?"},)
@@ -276,6 +277,7 @@ def test_a_model_that_cannot_be_paged_is_decoded_one_by_one(folder: Path, monkey
             found = answer(made, GenerateRequest(prompt="Once upon a time", max_tokens=20, temperature=0.0))
         finally:
             made.close()
+    AttentionInterface.register("sdpa", batching._each_alone)  # what other models of this process have
     wanted, *_ = expected(folder, "Once upon a time", 20)
     assert text(found) == wanted
 
@@ -287,3 +289,18 @@ def blind_to_others(paged: Callable[..., Any]) -> Callable[..., Any]:
         return sdpa_attention_forward(*arguments, **named) if cache is None else paged(*arguments, **named)
 
     return attention
+
+
+def test_an_answer_whose_form_fails_is_an_error(writer: HFTextGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise BackendError("the grammar is too complex")
+
+    monkeypatch.setattr(Constraint, "mask", broken)
+    with pytest.raises(BackendError, match="too complex"):
+        answer(writer, GenerateRequest(messages=HELLO, max_tokens=9, response_format={"type": "json_object"}))
+
+
+def test_who_speaks_may_be_left_to_the_model(folder: Path, writer: HFTextGenerator) -> None:
+    asked = GenerateRequest(messages=HELLO, max_tokens=9, temperature=0.0, options={"add_generation_prompt": False})
+    template = AutoTokenizer.from_pretrained(folder).apply_chat_template(list(HELLO), tokenize=False)
+    assert text(answer(writer, asked)) == expected(folder, template, 9)[0]

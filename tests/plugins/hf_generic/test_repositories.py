@@ -9,9 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from hub import TOKEN, Hub, Repo, commit, files_of, serve_hub
 from live import serve
+from yapit import LoadError
 from yapit_plugin_hf_generic.repositories import Repository, describe
 
 CONFIG = {"architectures": ["BertModel"], "model_type": "bert", "vocab_size": 9, "max_position_embeddings": 16}
@@ -208,9 +210,10 @@ def test_what_was_fetched_before_needs_no_hub(hub: Hub, client: Client, trouble:
     hub.asked.clear()
     hub.ill = trouble == "ill"
     url = closed_port() if trouble == "refusing" else hub.url
-    calls = [("at", {"source": "org/safe", "fetch": trouble != "skip_download"}), ("describe", {"source": "org/safe"})]
-    environ = {"HF_HUB_OFFLINE": "1"} if trouble == "offline" else {}
-    assert client.ask(url, *calls, **environ) == before
+    at: dict[str, Any] = {"source": "org/safe", "fetch": trouble != "skip_download"}
+    offline = str(int(trouble == "offline"))
+    after = client.ask(url, ("at", at), ("describe", {"source": "org/safe"}), HF_HUB_OFFLINE=offline)
+    assert after == before
     assert client.slept == []
     if trouble == "offline":
         assert hub.asked == []
@@ -270,9 +273,19 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     assert describe(str(tmp_path), None) == {"tasks": ["embed"], "context_length": 16}
 
 
-def test_a_folder_with_a_broken_file_has_no_task(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_with_a_broken_file_has_no_task_and_the_log_says_why(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[1]")
-    assert describe(str(tmp_path), None) == {"tasks": []}
+    with capture_logs() as logged:
+        assert describe(str(tmp_path), None) == {"tasks": []}
+    (entry,) = logged
+    assert (entry["event"], entry["source"]) == ("model_unknown", str(tmp_path))
+    assert entry["reason"].startswith("config.json: ")
+
+
+def test_a_broken_file_is_named_when_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(LoadError, match=r"The file 'config\.json' of '.*' cannot be read: "):
+        _ = Repository.at(str(tmp_path)).config
 
 
 # ── a server ──────────────────────────────────────────────────────────────────────────────────────────────────────────

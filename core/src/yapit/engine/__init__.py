@@ -225,7 +225,7 @@ class Engine:
     def _check(self, task: Task, model: Model) -> None:
         self.residency.check_open()
         if task.name not in model.tasks:
-            does = ", ".join(model.tasks)
+            does = ", ".join(model.tasks) or "nothing that is known; its entry in a models file may name its 'tasks'"
             message = f"The model '{model.id}' does not {task.name}; it does: {does}."
             raise UnsupportedTaskError(message, param="model")
 

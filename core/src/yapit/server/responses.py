@@ -87,7 +87,10 @@ class ChunkedResponse(Generic[Item]):
             known = _known(error) if started else None
             if known is None:
                 raise
-            _log.exception("stream_failed", code=known.code)
+            if isinstance(error, asyncio.CancelledError):
+                _log.warning("stream_stopped", code=known.code)  # on purpose: where it was does not matter
+            else:
+                _log.exception("stream_failed", code=known.code)
             if self._on_error is None:
                 # No last chunk: the server closes the connection and the client sees that the body is short.
                 return

@@ -6,7 +6,6 @@ from typing import Any, NoReturn
 import structlog
 import torch
 import transformers
-from huggingface_hub.errors import HFValidationError
 
 from yapit import Context, LoadError, Model, OutOfMemoryError
 from yapit_plugin_hf_generic.options import Options, settings_of
@@ -81,9 +80,16 @@ class Loader:
     def part(self, auto: Any, **arguments: Any) -> Any:
         """Return the tokenizer, processor or feature extractor that `auto` loads; raises as `weights`."""
         try:
-            return auto.from_pretrained(self.repository.folder, trust_remote_code=self.trusted, **arguments)
+            found = auto.from_pretrained(self.repository.folder, trust_remote_code=self.trusted, **arguments)
+            tokenizer = getattr(found, "tokenizer", found)
         except Exception as error:  # noqa: BLE001 - likewise
             self._refuse(error)
+        tokenizer = getattr(found, "tokenizer", found)
+        # Without its files, transformers makes a tokenizer of special tokens, to which every word is unknown.
+        special = len(getattr(tokenizer, "all_special_ids", ()))
+        if special and len(tokenizer) <= special + 1:
+            raise LoadError(f"The repository '{self.repository.name}' has no tokenizer.")
+        return found
 
     def dtype(self) -> torch.dtype:
         """Return the precision of the weights: the one that is asked for, or the device's best for these."""
@@ -122,8 +128,9 @@ class Loader:
         """Raise what the person can do something about."""
         if isinstance(error, LoadError | torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
             raise error
-        said = " ".join(str(error).split())
         name = self.repository.name
+        # Where the files are is nothing for those who read it over HTTP.
+        said = " ".join(str(error).replace(str(self.repository.folder), name).split())
         if isinstance(error, pickle.UnpicklingError) or "Weights only load failed" in said:
             message = (
                 f"The weights of '{name}' are a pickle that is broken, or holds code, which is not run; "
@@ -136,8 +143,6 @@ class Loader:
                 "and name the repository in plugin_settings.hf-generic.trust_remote_code."
             )
             raise LoadError(message) from error
-        if isinstance(error, HFValidationError):
-            said = "a file is missing"
         _log.error("load_failed", model=self.model.id, exc_info=error)
         raise LoadError(f"The model '{self.model.id}' cannot be loaded from '{name}': {said[:_REASON]}") from error
 

@@ -16,6 +16,7 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Fields = dict[str, Any]
 _BIAS = 100
 _DIGITS = 10  # no vocabulary is larger
+_FORMS = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
 
 
 class StreamOptions(Struct, frozen=True, kw_only=True):
@@ -35,6 +36,11 @@ class Sampling(Struct, frozen=True, kw_only=True):
         top_k: takes from this many of the likeliest tokens; from all with 0 or -1.
         min_p: takes from the tokens that have this share of the likeliest one's probability.
         repetition_penalty: divides the logits of tokens that were read or written.
+        structured_outputs: what form the text has: `json`, `regex`, `choice` or `grammar`, as vLLM's clients ask.
+        guided_json: a JSON schema, as they once asked; likewise the three below.
+        guided_regex: a regular expression.
+        guided_choice: one of these texts.
+        guided_grammar: a grammar in Lark's form.
         options: the model's own parameters.
         keep_alive: how long the model stays loaded after this, when idle: seconds, or `10m`.
     """
@@ -46,6 +52,11 @@ class Sampling(Struct, frozen=True, kw_only=True):
     top_k: Annotated[int, Meta(ge=-1)] | None = None
     min_p: Share | None = None
     repetition_penalty: Annotated[float, Meta(gt=0)] | None = None
+    structured_outputs: Fields | None = None
+    guided_json: Fields | str | bool | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
     options: Fields | None = None
     keep_alive: str | float | None = None
 
@@ -81,6 +92,12 @@ def sampled(body: Sampling) -> Fields:
         "min_p": body.min_p,
         "repetition_penalty": body.repetition_penalty,
     }
+
+
+def options_of(body: Sampling, *further: str) -> Fields:
+    """Return the options for the adapter: those of the body, and of its fields the ones that only some models know."""
+    named = {name: value for name in (*_FORMS, *further) if (value := getattr(body, name)) is not None}
+    return (body.options or {}) | named
 
 
 def chosen(body: Choosing) -> Fields:

@@ -17,7 +17,7 @@ from yapit.schemas import GenerateRequest
 from yapit.server.problems import PROBLEMS, spelled
 from yapit.server.requests import keep_alive_s
 from yapit.server.services import services
-from yapit.server.writing.bodies import Choosing, Count, Effort, Fields, chosen, wants_usage
+from yapit.server.writing.bodies import Choosing, Count, Effort, Fields, chosen, options_of, wants_usage
 from yapit.server.writing.chat_events import ChatEvents, FunctionCall
 from yapit.server.writing.messages import checked
 from yapit.server.writing.streams import (
@@ -199,8 +199,6 @@ def _request(body: ChatBody) -> GenerateRequest:
         raise _unsupported("modalities", "the only one is 'text'")
     if body.web_search_options is not None:
         raise _unsupported("web_search_options", "there is no search")
-    template = {"chat_template_kwargs", "continue_final_message", "add_generation_prompt"}
-    further = {name: value for name in sorted(template) if (value := getattr(body, name)) is not None}
     tools = _tools(body)
     return GenerateRequest(
         messages=checked(body.messages),
@@ -211,7 +209,7 @@ def _request(body: ChatBody) -> GenerateRequest:
         reasoning_effort=body.reasoning_effort,
         max_tokens=body.max_completion_tokens or body.max_tokens,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-        options=(body.options or {}) | further,
+        options=options_of(body, "chat_template_kwargs", "continue_final_message", "add_generation_prompt"),
         **chosen(body),
     )
 

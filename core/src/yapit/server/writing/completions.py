@@ -17,7 +17,7 @@ from yapit.schemas import GenerateRequest, TextChunk
 from yapit.server.problems import PROBLEMS
 from yapit.server.requests import keep_alive_s
 from yapit.server.services import services
-from yapit.server.writing.bodies import Choosing, chosen, wants_usage
+from yapit.server.writing.bodies import Choosing, chosen, options_of, wants_usage
 from yapit.server.writing.messages import wrong
 from yapit.server.writing.streams import (
     DONE,
@@ -185,7 +185,7 @@ def _requests(body: CompletionBody, model: Model, made: int) -> list[GenerateReq
         "echo": bool(body.echo),
         "max_tokens": max_tokens if body.max_tokens is None else body.max_tokens,
         "logprobs": 0 if choosing and body.logprobs is None else body.logprobs,
-        "options": body.options or {},
+        "options": options_of(body),
     }
     return [GenerateRequest(prompt=prompt, **shared) for prompt in prompts]
 

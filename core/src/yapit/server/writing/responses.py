@@ -19,7 +19,7 @@ from yapit.schemas import GenerateRequest
 from yapit.server.problems import PROBLEMS, spelled
 from yapit.server.requests import keep_alive_s
 from yapit.server.services import services
-from yapit.server.writing.bodies import Count, Effort, Fields, Sampling, sampled
+from yapit.server.writing.bodies import Count, Effort, Fields, Sampling, options_of, sampled
 from yapit.server.writing.messages import missing
 from yapit.server.writing.response_events import ResponseEvents
 from yapit.server.writing.response_input import Conversation, conversation
@@ -160,7 +160,6 @@ def _check(body: ResponseBody) -> None:
 
 def _request(body: ResponseBody, said: Conversation) -> GenerateRequest:
     tools = _tools(body)
-    further = {"chat_template_kwargs": body.chat_template_kwargs} if body.chat_template_kwargs else {}
     return GenerateRequest(
         messages=tuple(said.messages),
         tools=tools.tools,
@@ -170,7 +169,7 @@ def _request(body: ResponseBody, said: Conversation) -> GenerateRequest:
         reasoning_effort=body.reasoning.effort if body.reasoning else None,
         max_tokens=body.max_output_tokens,
         logprobs=(body.top_logprobs or 0) if _LOGPROBS in (body.include or ()) else None,
-        options=(body.options or {}) | further,
+        options=options_of(body, "chat_template_kwargs"),
         **sampled(body),
     )
 

@@ -86,6 +86,8 @@ class HFTextGenerator(TextGenerator):
         if task.max_tokens:
             async with aclosing(self._tokens(task)) as arriving:
                 async for tokens in arriving:
+                    if task.picker.error is not None:
+                        raise task.picker.error
                     for chunk in answer.feed(tokens, self._ends):
                         yield chunk
                     if answer.stopped or tokens[-1] in self._ends:

@@ -125,7 +125,8 @@ class Chat:
         messages = reading.of(request.messages)
         continued = self._continued(request)
         tools, variables = _shown(request.tools), self._variables(template, request)
-        how: dict[str, Any] = {"continue_final_message": True} if continued else {"add_generation_prompt": True}
+        begun = request.options.get("add_generation_prompt") is not False
+        how: dict[str, Any] = {"continue_final_message": True} if continued else {"add_generation_prompt": begun}
         text = template.render(messages, tools=tools, **how, **variables)
         if continued:
             prefix = _text_of(messages[-1])

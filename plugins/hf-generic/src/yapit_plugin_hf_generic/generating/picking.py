@@ -91,6 +91,7 @@ class Picker:
         self.sampling = sampling
         self.greedy = sampling.temperature <= 0
         self.noted: list[Likely] = []
+        self.error: Exception | None = None  # why it cannot go on
         self._prompt = prompt
         self._constraint = constraint
         self._bias = logit_bias or {}
@@ -134,9 +135,15 @@ class Picker:
 
     def changed(self, row: torch.Tensor, generated: Sequence[int]) -> torch.Tensor:
         """Return the logits, [vocabulary], after bias, penalties and grammar."""
-        if not self._changes:
+        if not self._changes or self.error is not None:
             return row
-        row = self._biased(self._penalized(row.clone(), generated))
+        try:
+            return self._bound(self._biased(self._penalized(row.clone(), generated)), generated)
+        except Exception as error:  # noqa: BLE001 - others share the batch, and must not fail with this one
+            self.error = error
+            return row
+
+    def _bound(self, row: torch.Tensor, generated: Sequence[int]) -> torch.Tensor:
         if self._constraint is not None:
             allowed = torch.as_tensor(self._constraint.mask(generated), device=row.device)
             allowed = allowed[: row.shape[-1]]
