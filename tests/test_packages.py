@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"yapit": ROOT / "core", "yapit-plugin-espeak": ROOT / "plugins" / "espeak"}
+PACKAGES = {
+    "yapit": ROOT / "core",
+    "yapit-plugin-espeak": ROOT / "plugins" / "espeak",
+    "yapit-plugin-hf-generic": ROOT / "plugins" / "hf-generic",
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,15 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             "GPL-3.0-or-later",
             {"yapit_plugin_espeak/models.yaml", "yapit_plugin_espeak/py.typed"},
         ),
+        (
+            "yapit-plugin-hf-generic",
+            "Apache-2.0",
+            {
+                "yapit_plugin_hf_generic/models.yaml",
+                "yapit_plugin_hf_generic/py.typed",
+                "yapit_plugin_hf_generic/generating/adapter.py",
+            },
+        ),
     ],
 )
 def test_a_wheel_holds_what_it_should(wheels: dict[str, Path], name: str, licence: str, holds: set[str]) -> None:
@@ -58,6 +71,7 @@ def test_the_core_needs_no_gpl_package(wheels: dict[str, Path]) -> None:
         needed = HeaderParser().parsestr(wheel.read(path).decode()).get_all("Requires-Dist") or []
     assert len(needed) > 10
     assert not [requirement for requirement in needed if "espeak" in requirement]
+    assert not [requirement for requirement in needed if requirement.startswith(("torch", "transformers"))]
 
 
 def test_the_core_alone_and_then_with_the_plugin(wheels: dict[str, Path], tmp_path: Path) -> None:

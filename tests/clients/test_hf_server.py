@@ -113,10 +113,12 @@ def test_a_client_that_leaves_gives_its_place_to_the_next(tiny: Tiny) -> None:
     """A model that sees has one place, and one thread that must be free again."""
     with ThreadPoolExecutor(1) as pool:
         with endless(tiny, "tiny-vision"):
+            worker = tiny.loaded()["tiny-vision"]["pid"]
             waiting = pool.submit(chat, tiny, "Hello", model="tiny-vision", max_tokens=2)
             assert until(lambda: tiny.loaded()["tiny-vision"]["queued"] == 1)
         assert message(waiting.result(PATIENCE_S))[1] in {"length", "stop"}
     assert until(lambda: tiny.running("tiny-vision") == 0)
+    assert tiny.loaded()["tiny-vision"]["pid"] == worker  # it was not killed for not letting go
 
 
 def test_a_model_that_nobody_asks_any_more_does_not_compute(tiny: Tiny) -> None:

@@ -93,6 +93,70 @@ class TestMerge:
             merge([base("a")], [wrong])
 
 
+class TestCompleting:
+    """What an entry leaves out."""
+
+    def test_an_entry_with_only_a_source_is_completed(self) -> None:
+        asked: list[Entry] = []
+
+        def complete(one: Entry) -> Entry:
+            asked.append(one)
+            return {"backend": "b", "tasks": ["embed"], "dimensions": 8}
+
+        (merged,) = merge([], [entry(source="org/a")], complete=complete)
+        assert merged == model("org/a", source="org/a", dimensions=8)
+        assert asked == [{"id": "org/a", "source": "org/a"}]
+
+    def test_what_the_entry_says_wins(self) -> None:
+        said = entry("a", source="org/a", tasks=["rerank"], options={"x": 1}, languages=["de"])
+        found = {
+            "id": "other",
+            "backend": "b",
+            "tasks": ["embed"],
+            "options": {"x": 2, "y": 3},
+            "languages": ["en", "fr"],
+            "licence": "MIT",
+        }
+        (merged,) = merge([], [said], complete=lambda _: found)
+        assert (merged.id, merged.backend, merged.tasks) == ("a", "b", ("rerank",))
+        assert (merged.options, merged.languages, merged.licence) == ({"x": 1, "y": 3}, ("de",), "MIT")
+
+    @pytest.mark.parametrize("left_out", ["backend", "tasks"])
+    def test_half_of_it_is_enough_to_be_asked_for(self, left_out: str) -> None:
+        said = {key: value for key, value in base("a", source="org/a").items() if key != left_out}
+        (merged,) = merge([], [said], complete=lambda _: {"backend": "found", "tasks": ["classify"]})
+        expected = {"backend": ("found", ("embed",)), "tasks": ("b", ("classify",))}
+        assert (merged.backend, merged.tasks) == expected[left_out]
+
+    def test_a_complete_entry_is_not_asked_for(self) -> None:
+        def complete(one: Entry) -> Entry:
+            raise AssertionError(one)
+
+        assert merge([base("a")], [entry("a", dimensions=4)], complete=complete) == [model("a", dimensions=4)]
+
+    def test_layers_are_merged_before_anybody_is_asked(self) -> None:
+        layers = [[entry("a", source="org/a")], [entry("a", revision="v1")]]
+        (merged,) = merge(*layers, complete=lambda one: {"backend": "b", "tasks": ["embed"], "options": {**one}})
+        assert merged.options == {"id": "a", "source": "org/a", "revision": "v1"}
+
+    def test_what_could_not_be_found_out_is_no_task(self) -> None:
+        (merged,) = merge([], [entry(source="org/a")], complete=lambda _: {"backend": "b", "tasks": []})
+        assert merged.tasks == ()
+
+    @pytest.mark.parametrize("complete", [None, lambda _: None])
+    def test_a_source_that_nobody_knows_is_named(self, complete: Any) -> None:
+        with pytest.raises(SettingsError, match=r"model 'org/a' names no backend, and no .* knows its source; name "):
+            merge([], [entry(source="org/a")], complete=complete)
+
+    def test_a_backend_whose_tasks_nobody_knows_is_named(self) -> None:
+        with pytest.raises(SettingsError, match=r"model 'a': .*`tasks`"):
+            merge([], [entry("a", backend="b")], complete=lambda _: None)
+
+    def test_an_answer_that_makes_no_model_is_named(self) -> None:
+        with pytest.raises(SettingsError, match=r"model 'a': unknown task 'sing'"):
+            merge([], [entry("a", source="x")], complete=lambda _: {"backend": "b", "tasks": ["sing"]})
+
+
 # ── files ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 EXISTING = """
 models:

@@ -23,6 +23,7 @@ from yapit import (
 )
 from yapit.errors import PluginError
 from yapit.plugins import Plugins
+from yapit.settings import Settings
 from yapit.tasks import EMBED, GENERATE, PROVISION
 
 
@@ -429,3 +430,61 @@ def test_whether_a_backend_is_served_is_told_without_loading(backend: str, serve
     plugins = Plugins()
     plugins.register("named", Serves("of-a-model", AssertionError("a factory was called")))
     assert plugins.serves(model(backend)) is served
+
+
+class Completes:
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+
+    @hookimpl
+    def complete_model(self, entry: dict[str, Any]) -> Any:
+        self.asked.append(entry["id"])
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+def served(folder: Path, text: str, *found: Completes) -> tuple[Plugins, list[Model]]:
+    """Return the plugins, of which the last is asked first, and the models of a file."""
+    path = folder / "models.yaml"
+    path.write_text(text, encoding="utf-8")
+    plugins = Plugins()
+    for number, plugin in enumerate(found):
+        plugins.register(str(number), plugin)
+    return plugins, [*plugins.catalog(Settings(models_config=str(path)))]
+
+
+KNOWN = {"backend": "b", "tasks": ["embed"]}
+
+
+def test_the_first_plugin_that_knows_an_entry_completes_it(tmp_path: Path) -> None:
+    last, knows, first = Completes({}), Completes(KNOWN), Completes(None)
+    text = "- {source: org/a}\n- {id: c, backend: b, tasks: [embed]}"
+    _, models = served(tmp_path, text, last, knows, first)
+    assert [(model.id, model.backend) for model in models] == [("org/a", "b"), ("c", "b")]
+    assert (first.asked, knows.asked, last.asked) == (["org/a"], ["org/a"], [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (ValueError("no\nidea"), "ValueError: no idea"),
+        (SystemExit("no idea"), "SystemExit: no idea"),
+        (["embed"], "complete_model must return a dictionary or None"),
+    ],
+)
+def test_a_plugin_that_cannot_complete_is_taken_out_and_the_next_is_asked(
+    tmp_path: Path, answer: Any, error: str
+) -> None:
+    knows, fails = Completes(KNOWN), Completes(answer)
+    plugins, models = served(tmp_path, "- {source: org/a}\n- {source: org/b}", knows, fails)
+    assert [model.id for model in models] == ["org/a", "org/b"]
+    assert (fails.asked, knows.asked) == (["org/a"], ["org/a", "org/b"])
+    assert plugins.names == ["0"]
+    assert plugins.failed["1"].error == error
+
+
+def test_an_entry_that_no_plugin_knows_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"model 'org/a' names no backend, and no installed plugin knows"):
+        served(tmp_path, "- {source: org/a}", Completes(None))

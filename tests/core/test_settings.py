@@ -285,6 +285,23 @@ def test_a_model_of_two_plugins_is_named_and_the_first_stays(tmp_path: Path) -> 
     assert found.duplicates == ("model 'a' of plugin 'q' is displaced by another plugin's",)
 
 
+def test_what_an_entry_leaves_out_is_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, "- {hf_repo_id: org/a}\n- {id: c, backend: b, tasks: [embed]}", "models.local.yaml")
+    complete = {"org/a": {"backend": "found", "tasks": ["embed"]}}
+    interpreters = {"found": "/env/bin/python"}
+    found = catalog(
+        Settings(), {"p": [speaking("b")]}, tmp_path, interpreters, complete=lambda entry: complete[entry["id"]]
+    )
+    assert [(model.id, model.backend) for model in found] == [("b", "b"), ("org/a", "found"), ("c", "b")]
+    assert found["org/a"].python == "/env/bin/python"
+
+
+def test_an_entry_that_nobody_completes_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "- {hf_repo_id: org/a}", "models.local.yaml")
+    with pytest.raises(SettingsError, match=r"model 'org/a' names no backend.*pip install yapit-plugin-hf-generic"):
+        catalog(Settings(), {}, tmp_path)
+
+
 def test_only_the_wanted_models_are_served(tmp_path: Path) -> None:
     found = catalog(Settings(models=("b",)), {"p": [speaking("a"), speaking("b")]}, tmp_path)
     assert [model.id for model in found] == ["b"]

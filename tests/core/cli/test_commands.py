@@ -64,11 +64,18 @@ def test_models_with_their_state(yapit: Yapit, tmp_path: Path) -> None:
     rows = [line.split("\t") for line in yapit("models").stdout.decode().splitlines()]
     assert ["my-whisper", "transcribe", "whisper", "", "openai/whisper-tiny", "unserved"] in rows
     assert any(row[0] == "espeak" and int(row[3]) > 120 and row[5] == "available" for row in rows)
-    some = json.loads(yapit("models", "--json", "--task", "transcribe").stdout)
-    assert [entry["id"] for entry in some] == ["my-whisper", "echo"] or {e["id"] for e in some} == {
-        "my-whisper",
-        "echo",
-    }
+    some = json.loads(yapit("models", "--json", "--task", "transcribe", YAPIT_PLUGINS="echo").stdout)
+    assert {entry["id"] for entry in some} == {"my-whisper", "echo"}
+
+
+def test_a_model_that_cannot_be_described_is_listed_and_the_list_stays_json(yapit: Yapit, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    (tmp_path / "models.yaml").write_text(f"- {{id: broken, source: {tmp_path}/broken}}")
+    done = yapit("models", "--json", YAPIT_PLUGINS="hf-generic")
+    (entry,) = (entry for entry in json.loads(done.stdout) if entry["id"] == "broken")
+    assert (entry["tasks"], entry["backend"]) == ([], "hf-generic")
+    assert b"model_unknown" in done.stderr
 
 
 def test_an_unknown_model_in_models_stops_the_start_with_one_line(yapit: Yapit) -> None:

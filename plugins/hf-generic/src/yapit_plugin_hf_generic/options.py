@@ -66,7 +66,9 @@ def options_of(model: Model, kind: type[OptionsT]) -> OptionsT:
         given = {name: value for name, value in given.items() if name in known}
     unknown = next((name for name in given if name not in known), None)
     if unknown is not None:
-        raise SettingsError(f"model '{model.id}': unknown option '{unknown}'. {did_you_mean(unknown, [*known])}".rstrip())
+        raise SettingsError(
+            f"model '{model.id}': unknown option '{unknown}'. {did_you_mean(unknown, [*known])}".rstrip()
+        )
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
