@@ -17,6 +17,7 @@ from models import writers
 from yapit import BackendError, Context, GenerateRequest, InvalidInputError, Model, TextChunk
 from yapit_plugin_hf_generic.generating import batching
 from yapit_plugin_hf_generic.generating.adapter import HFTextGenerator, generator
+from yapit_plugin_hf_generic.generating.attending import attend
 from yapit_plugin_hf_generic.generating.grammar import Constraint
 
 T = TypeVar("T")
@@ -269,7 +270,7 @@ def test_a_model_that_cannot_be_paged_is_decoded_one_by_one(folder: Path, monkey
         return torch.ones_like(query.transpose(1, 2)), None
 
     with monkeypatch.context() as patch:
-        patch.setattr(batching, "_each_alone", blind_to_others(blind))
+        patch.setattr(batching, "attend", blind_to_others(blind))
         made = generator(entry(folder), Context())
         assert isinstance(made, HFTextGenerator)
         try:
@@ -277,7 +278,7 @@ def test_a_model_that_cannot_be_paged_is_decoded_one_by_one(folder: Path, monkey
             found = answer(made, GenerateRequest(prompt="Once upon a time", max_tokens=20, temperature=0.0))
         finally:
             made.close()
-    AttentionInterface.register("sdpa", batching._each_alone)  # what other models of this process have
+    AttentionInterface.register("sdpa", attend)  # what other models of this process have
     wanted, *_ = expected(folder, "Once upon a time", 20)
     assert text(found) == wanted
 

@@ -18,6 +18,7 @@ def named(device: str) -> str:
     return {"auto": default(), "cuda": "cuda:0"}.get(device, device)
 
 
+@cache
 def total_bytes(device: str) -> int | None:
     """Return the memory of a device, or None where it is not known."""
     if device in _CPUS:

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Iterator
+from threading import Lock
 from typing import Any
 
 import torch
@@ -24,12 +25,17 @@ from yapit_plugin_hf_generic.repositories import Repository
 class HFEmbedder(Embedder):
     """Embeds with a transformer, as sentence-transformers does where the repository has its files.
 
+    One batch is computed at a time; a second one is read meanwhile, and begins when the first is done.
+
     Raises:
         LoadError: the repository is not here, or has parts that are not supported.
         SettingsError: the entry's options are wrong.
     """
 
+    max_concurrency = 2
+
     def __init__(self, model: Model, context: Context) -> None:
+        self._turn = Lock()
         options = options_of(model, EmbedOptions)
         loader = Loader(model, context, options)
         self._layout = layout_of(loader.repository, options)
@@ -68,7 +74,7 @@ class HFEmbedder(Embedder):
     def _vectors(self, read: Read, group: list[int], dimensions: int | None) -> list[bytes]:
         ids, mask = self._reader.padded([read.ids[place] for place in group])
         skip = None if self._layout.include_prompt else [read.prompted[place] for place in group]
-        with torch.inference_mode():
+        with self._turn, torch.inference_mode():
             hidden = self._runtime.hidden(ids, mask)
             found = self._finish(hidden, torch.from_numpy(mask), dimensions, skip)
         rows = found.cpu().numpy().astype("<f4", copy=False)

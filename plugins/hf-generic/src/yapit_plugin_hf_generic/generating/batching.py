@@ -11,13 +11,12 @@ from typing import Any
 import structlog
 import torch
 from msgspec import Struct
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from yapit import BackendError, OutOfMemoryError
+from yapit_plugin_hf_generic.generating.attending import attend
 from yapit_plugin_hf_generic.generating.picking import Picker, pick
 
 _PAGE = 128  # tokens of a page of the cache
@@ -57,7 +56,7 @@ class Batch:
         self._starting = threading.Lock()
         self._manager: Any = None
         if model.device.type == "cpu":
-            AttentionInterface.register("sdpa", _each_alone)
+            AttentionInterface.register("sdpa", attend)
         if model.config._attn_implementation == "eager":  # noqa: SLF001 - transformers has no other way to ask
             model.set_attn_implementation("paged|eager")
         self._start()
@@ -220,49 +219,3 @@ def _failure(said: str) -> Exception:
         return OutOfMemoryError("The model ran out of memory.")
     _log.error("batch_failed", reason=said)
     return BackendError("The model failed; the server's log says more.")
-
-
-def _each_alone(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    **arguments: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attend to each answer's own keys only.
-
-    On a CPU transformers attends from all answers to the keys of all, and masks: with 32 answers of 300 tokens this
-    takes three quarters of the time. Where nothing is paged, the function is the one it stands for.
-    """
-    cache = arguments.pop("cache", None)
-    if cache is None or arguments.get("cu_seq_lens_q") is None or arguments.get("position_bias") is not None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, cache=cache, **arguments)  # type: ignore[no-any-return]
-    key, value = cache.update(key, value, module.layer_idx, arguments)
-    scaling, window = arguments.get("scaling"), arguments.get("sliding_window")
-    queries, keys = arguments["cu_seq_lens_q"].tolist(), arguments["cu_seq_lens_k"].tolist()
-    packed = None if window else _packed(query, key)
-    outputs = []
-    for (begin, end), (first, last) in zip(itertools.pairwise(queries), itertools.pairwise(keys), strict=True):
-        its_keys, its_values = key[:, :, first:last], value[:, :, first:last]
-        if packed is not None and end - begin == 1:
-            rows = scaled_dot_product_attention(packed[:, begin], its_keys, its_values, scale=scaling)
-            outputs.append(rows.reshape(1, 1, query.shape[1], -1))
-            continue
-        fresh = end - begin == last - first and not window  # the whole prompt at once: plainly causal
-        mask = None if fresh or attention_mask is None else attention_mask[..., begin:end, first:last]
-        output, _ = sdpa_attention_forward(
-            module, query[:, :, begin:end], its_keys, its_values, mask, scaling=scaling, is_causal=fresh
-        )
-        outputs.append(output)
-    return torch.cat(outputs, dim=1), None
-
-
-def _packed(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Return the queries by token, those that share a key's head side by side: [1, tokens, key heads, shared, width].
-
-    So a token attends without its keys being copied for each head.
-    """
-    _, heads, tokens, width = query.shape
-    shared = heads // key.shape[1]
-    return query.transpose(1, 2).reshape(1, tokens, key.shape[1], shared, width)

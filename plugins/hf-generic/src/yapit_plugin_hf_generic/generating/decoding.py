@@ -17,6 +17,7 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Any, marks: Collection[str] = ()) -> None:
         self._tokenizer = tokenizer
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
         kept = {tokenizer.convert_tokens_to_ids(mark) for mark in marks}
         self._dropped = frozenset(tokenizer.all_special_ids) - kept
         self._known: list[int] = []  # a few tokens whose text has gone out …
@@ -39,12 +40,16 @@ class Detokenizer:
         if text.endswith(_BROKEN) and not final:
             return ""
         fresh = text[len(self._known_text) :]
-        self._known = [*self._known, *self._new][-_WINDOW:]
-        self._known_text = self._decode(self._known)
-        self._new = []
+        self._known, self._known_text, self._new = [*self._known, *self._new], text, []
+        if len(self._known) > 2 * _WINDOW:
+            self._known = self._known[-_WINDOW:]
+            self._known_text = self._decode(self._known)
         return fresh
 
     def _decode(self, ids: Sequence[int]) -> str:
+        if self._backend is not None:
+            # Without the layers above it, which take ten times as long as the decoding.
+            return str(self._backend.decode(ids, skip_special_tokens=False))
         text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
