@@ -2,8 +2,8 @@
 
 A Llama of random weights (70 million parameters) writes 64 tokens for each of 1, 8 and 32 streams, greedy. The limit is
 transformers' own `generate` with as many prompts in one static batch, in a process of its own with as many threads.
-Rounds alternate, ratios are of one round, and the median counts. Meanwhile `/livez` is asked every 20 ms, to see whether
-the event loop answers.
+Rounds alternate, ratios are of one round, and the median counts. Meanwhile `/livez` is asked every 20 ms, to see
+whether the event loop answers.
 
 With the packages of `transformers serve` installed, its times to the first token are measured too.
 """
@@ -154,8 +154,9 @@ async def listening(port: int) -> None:
 def make(folder: Path) -> Path:
     """Write a model that writes letters only, and so never ends an answer by itself."""
     import torch
-    from models import writers
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from models import writers
 
     writers.llama(folder, layers=8, hidden=768)
     model, words = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)

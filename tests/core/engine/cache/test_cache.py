@@ -76,10 +76,11 @@ class Tells(TextGenerator):
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[TextChunk]:
         rig = self.rig
-        rig.calls.append(request.prompt or "")
+        told = str(request.prompt or "")
+        rig.calls.append(told)
         rig.inside += 1
         try:
-            for word in (request.prompt or "").split():
+            for word in told.split():
                 if word == "hold":
                     rig.held.set()
                     await rig.go_on.wait()
