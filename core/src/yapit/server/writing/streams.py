@@ -57,10 +57,10 @@ class StreamedOperation(Operation):
     """Documents that the answer may be a stream of events."""
 
     def __post_init__(self) -> None:
-        text = Schema(type="string")  # type: ignore[arg-type]  # a plain OpenAPI type name
+        event = Schema(type="object")  # type: ignore[arg-type]  # a plain OpenAPI type name
         content = self.responses["200"].content  # type: ignore[index, union-attr]  # filled by Litestar before this runs
         assert content is not None  # noqa: S101 - likewise
-        content["text/event-stream"] = OpenAPIMediaType(schema=text)
+        content["text/event-stream"] = OpenAPIMediaType(schema=event)
 
 
 def streamed(events: AsyncGenerator[bytes, None], on_error: Callable[[YapitError], bytes] | None = None) -> ASGIApp:
