@@ -42,7 +42,7 @@ def check_count(count: int, field: str) -> None:
         raise InvalidInputError(message, param=field, code="array_above_max_length")
 
 
-def fresh_id(kind: str) -> str:
-    """Return an id for a response, such as `rerank-4f…`."""
+def new_id(prefix: str) -> str:
+    """Return a new id for something that is answered, such as `chatcmpl-4f…`."""
     # A name, not a secret: no system call for it.
-    return f"{kind}-{random.getrandbits(128):032x}"
+    return f"{prefix}{random.getrandbits(96):024x}"

@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 from yapit.catalog import Model
 from yapit.errors import InvalidInputError
 from yapit.schemas import Classification, ClassifyRequest
-from yapit.server.calls import TokenUsage, answers, check_count, fresh_id
+from yapit.server.calls import TokenUsage, answers, check_count, new_id
 from yapit.server.problems import PROBLEMS
 from yapit.server.requests import keep_alive_s
 from yapit.server.responses import ChunkedResponse
@@ -218,7 +218,7 @@ async def _labels(
     tokens = sum(classification.tokens for classification in found)
     yield _encode(
         ClassificationList(
-            id=fresh_id("classify"),
+            id=new_id("classify-"),
             created=int(time.time()),
             model=model.id,
             data=[_labelled(classification, body.top_k or None) for classification in found],

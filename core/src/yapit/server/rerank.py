@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from yapit.catalog import Model
 from yapit.errors import BackendError, InvalidInputError
 from yapit.schemas import RerankRequest, Score
-from yapit.server.calls import TokenUsage, answers, check_count, fresh_id
+from yapit.server.calls import TokenUsage, answers, check_count, new_id
 from yapit.server.problems import PROBLEMS
 from yapit.server.requests import keep_alive_s
 from yapit.server.responses import ChunkedResponse
@@ -237,7 +237,7 @@ async def _ranking(
     tokens = sum(score.tokens for score in found)
     yield _encode(
         RerankResults(
-            id=fresh_id("rerank"),
+            id=new_id("rerank-"),
             created=int(time.time()),
             model=model.id,
             results=results,

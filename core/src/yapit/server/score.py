@@ -14,7 +14,7 @@ from msgspec import Struct
 from yapit.catalog import Model
 from yapit.errors import InvalidInputError
 from yapit.schemas import RerankRequest
-from yapit.server.calls import TokenUsage, check_count, fresh_id
+from yapit.server.calls import TokenUsage, check_count, new_id
 from yapit.server.problems import PROBLEMS
 from yapit.server.rerank import Ranking, missing, ranking_model, ranking_request, scores
 from yapit.server.responses import ChunkedResponse
@@ -108,7 +108,7 @@ async def _answer(
     tokens = sum(score.tokens for score in found)
     yield _encode(
         ScoreList(
-            id=fresh_id("score"),
+            id=new_id("score-"),
             created=int(time.time()),
             model=model.id,
             data=[PairScore(index=score.index, score=score.relevance) for score in found],

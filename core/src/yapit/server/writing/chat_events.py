@@ -6,7 +6,8 @@ from msgspec import Struct
 
 from yapit.generation import Generation
 from yapit.schemas import TextChunk, ToolCallPart
-from yapit.server.writing.streams import DONE, completion_usage, encode, new_id
+from yapit.server.calls import new_id
+from yapit.server.writing.streams import DONE, completion_usage, encode
 from yapit.server.writing.tokens import written
 
 

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from yapit.catalog import Model
 from yapit.generation import Answer, Generation
 from yapit.schemas import GenerateRequest, TextChunk
+from yapit.server.calls import new_id
 from yapit.server.problems import PROBLEMS
 from yapit.server.requests import keep_alive_s
 from yapit.server.services import services
@@ -25,7 +26,6 @@ from yapit.server.writing.streams import (
     StreamedOperation,
     completion_usage,
     encode,
-    new_id,
     streamed,
     whole,
 )

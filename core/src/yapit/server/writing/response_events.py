@@ -7,6 +7,7 @@ import msgspec
 
 from yapit.errors import RateLimitError, RequestError, YapitError
 from yapit.schemas import TextChunk, TokenLogprob, ToolCallPart, Usage
+from yapit.server.calls import new_id
 from yapit.server.writing.response_shapes import (
     IncompleteDetails,
     ModelResponse,
@@ -19,7 +20,7 @@ from yapit.server.writing.response_shapes import (
     ResponseError,
     response_usage,
 )
-from yapit.server.writing.streams import encode, new_id
+from yapit.server.writing.streams import encode
 from yapit.server.writing.tokens import written
 
 _EARLY = {"length": "max_output_tokens", "content_filter": "content_filter"}

@@ -16,6 +16,7 @@ from yapit.catalog import Model
 from yapit.errors import InvalidInputError, NotFoundError
 from yapit.generation import Generation
 from yapit.schemas import GenerateRequest
+from yapit.server.calls import new_id
 from yapit.server.problems import PROBLEMS, spelled
 from yapit.server.requests import keep_alive_s
 from yapit.server.services import services
@@ -24,7 +25,7 @@ from yapit.server.writing.messages import missing
 from yapit.server.writing.response_events import ResponseEvents
 from yapit.server.writing.response_input import Conversation, conversation
 from yapit.server.writing.response_shapes import ModelResponse
-from yapit.server.writing.streams import StreamedOperation, encode, new_id, streamed, whole
+from yapit.server.writing.streams import StreamedOperation, encode, streamed, whole
 from yapit.server.writing.tools import Toolbox, answer_format, toolbox
 from yapit.tickets import current
 

@@ -1,6 +1,5 @@
 """What the routes share in how they answer: headers, ids, usage, and the event for an error."""
 
-import random
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
@@ -71,12 +70,6 @@ def streamed(events: AsyncGenerator[bytes, None], on_error: Callable[[YapitError
 def whole(body: AsyncGenerator[bytes, None]) -> ASGIApp:
     """Return the response that sends one JSON object."""
     return ChunkedResponse(body, _same, "application/json", whole=True)
-
-
-def new_id(prefix: str) -> str:
-    """Return a name that nothing else has."""
-    # A name, not a secret: no system call for it.
-    return f"{prefix}{random.getrandbits(96):024x}"
 
 
 def _same(body: bytes) -> bytes:
