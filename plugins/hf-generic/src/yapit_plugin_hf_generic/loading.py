@@ -81,7 +81,6 @@ class Loader:
         """Return the tokenizer, processor or feature extractor that `auto` loads; raises as `weights`."""
         try:
             found = auto.from_pretrained(self.repository.folder, trust_remote_code=self.trusted, **arguments)
-            tokenizer = getattr(found, "tokenizer", found)
         except Exception as error:  # noqa: BLE001 - likewise
             self._refuse(error)
         tokenizer = getattr(found, "tokenizer", found)
