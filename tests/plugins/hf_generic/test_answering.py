@@ -84,3 +84,8 @@ def test_each_token_of_the_text_has_its_logprob_and_no_other() -> None:
     assert b"".join(token.data for token in listed) == "é!?".encode()
     assert [token.data for token in listed] == [b"\xc3", b"\xa9", b"!", b"?"]
     assert all(token.top[0].data == token.data for token in listed)
+
+
+def test_long_reasoning_leaves_nothing_among_the_logprobs_of_the_text() -> None:
+    _, found = answered(f"<think>{'hm, ' * 40}</think>Yes", logprobs=True)
+    assert b"".join(token.data for chunk in found for token in chunk.logprobs) == b"Yes"

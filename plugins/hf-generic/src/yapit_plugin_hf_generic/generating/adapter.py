@@ -15,22 +15,20 @@ from yapit import (
     Context,
     GenerateRequest,
     InvalidInputError,
-    LikelyToken,
     Model,
     TextChunk,
     TextGenerator,
-    TokenLogprob,
 )
 from yapit_plugin_hf_generic.describing import context_length
 from yapit_plugin_hf_generic.generating.alone import Alone
-from yapit_plugin_hf_generic.generating.answering import Answer, bytes_of
+from yapit_plugin_hf_generic.generating.answering import Answer, listed
 from yapit_plugin_hf_generic.generating.batching import Batch, suits
 from yapit_plugin_hf_generic.generating.chat import Chat, Prompt
 from yapit_plugin_hf_generic.generating.decoding import Detokenizer, Stops
 from yapit_plugin_hf_generic.generating.grammar import Grammars
 from yapit_plugin_hf_generic.generating.options import GenerateOptions
 from yapit_plugin_hf_generic.generating.parsing import AnswerParser
-from yapit_plugin_hf_generic.generating.picking import Picker, Sampling
+from yapit_plugin_hf_generic.generating.picking import Likely, Picker, Sampling
 from yapit_plugin_hf_generic.generating.processors import processor_of
 from yapit_plugin_hf_generic.generating.room import room
 from yapit_plugin_hf_generic.loading import Loader
@@ -155,23 +153,14 @@ class HFTextGenerator(TextGenerator):
             return TextChunk(text=text)
         with self._source.paused(), torch.inference_mode():
             given = torch.tensor([list(ids)], device=self._model.device)
-            rows = torch.log_softmax(self._model(input_ids=given).logits[0].float(), dim=-1)
-        listed = [self._likely(ids[0], math.nan, ())]
-        for token, row in zip(ids[1:], rows, strict=False):
-            values, tokens = torch.topk(row, logprobs)
-            top = tuple(zip(tokens.tolist(), values.tolist(), strict=True))
-            listed.append(self._likely(token, float(row[token]), top))
-        return TextChunk(text=text, logprobs=tuple(listed))
-
-    def _likely(self, token: int, logprob: float, top: tuple[tuple[int, float], ...]) -> TokenLogprob:
-        def listed(each: int, value: float) -> LikelyToken:
-            data = bytes_of(self._tokenizer, each)
-            return LikelyToken(text=data.decode("utf-8", "replace"), logprob=value, data=data)
-
-        said = listed(token, logprob)
-        return TokenLogprob(
-            text=said.text, logprob=logprob, data=said.data, top=tuple(listed(each, value) for each, value in top)
-        )
+            rows = self._model(input_ids=given).logits[0].float()
+        # Nothing was there that could have told the first one.
+        known = [
+            Likely(math.nan),
+            *(Likely.of(row, token, logprobs) for token, row in zip(ids[1:], rows, strict=False)),
+        ]
+        found = tuple(listed(self._tokenizer, token, likely) for token, likely in zip(ids, known, strict=True))
+        return TextChunk(text=text, logprobs=found)
 
 
 def generator(model: Model, context: Context) -> TextGenerator:

@@ -93,8 +93,11 @@ class Answer:
         for chunk in chunks:
             if chunk.text and self._unsaid:
                 yield TextChunk(text=chunk.text, tool_calls=chunk.tool_calls, logprobs=self._take(chunk.text))
-            else:
-                yield chunk
+                continue
+            if not chunk.text:
+                # Reasoning, or a call: what made it is not listed; the newest token may have begun a text as well.
+                self._unsaid = self._unsaid[-1:]
+            yield chunk
 
     def _take(self, text: str) -> tuple[TokenLogprob, ...]:
         """Return the tokens of this text, and forget those before it: of reasoning, of calls, of tags.
@@ -117,16 +120,18 @@ class Answer:
         likely: Likely = self._picker.noted[self._noted]
         self._noted += 1
         if not ended:
-            self._unsaid.append(self._listed(token, likely))
+            self._unsaid.append(listed(self._tokenizer, token, likely))
 
-    def _listed(self, token: int, likely: Likely) -> TokenLogprob:
-        top = tuple(self._token(each, logprob) for each, logprob in likely.top)
-        said = self._token(token, likely.logprob)
-        return TokenLogprob(text=said.text, logprob=said.logprob, data=said.data, top=top)
 
-    def _token(self, token: int, logprob: float) -> LikelyToken:
-        data = bytes_of(self._tokenizer, token)
-        return LikelyToken(text=data.decode("utf-8", "replace"), logprob=logprob, data=data)
+def listed(tokenizer: Any, token: int, likely: Likely) -> TokenLogprob:
+    """Return a token and the likeliest ones at its place as clients are told of them."""
+    top = tuple(LikelyToken(**_said(tokenizer, each, logprob)) for each, logprob in likely.top)
+    return TokenLogprob(**_said(tokenizer, token, likely.logprob), top=top)
+
+
+def _said(tokenizer: Any, token: int, logprob: float) -> dict[str, Any]:
+    data = bytes_of(tokenizer, token)
+    return {"text": data.decode("utf-8", "replace"), "logprob": logprob, "data": data}
 
 
 def bytes_of(tokenizer: Any, token: int) -> bytes:

@@ -63,7 +63,14 @@ class Likely(Struct, frozen=True):
     """The log-probability of a chosen token, and the likeliest tokens at its place with theirs."""
 
     logprob: float
-    top: tuple[tuple[int, float], ...]
+    top: tuple[tuple[int, float], ...] = ()
+
+    @classmethod
+    def of(cls, row: torch.Tensor, token: int, count: int) -> "Likely":
+        """Return what a row of logits, [vocabulary], says of a token, and of the `count` likeliest ones."""
+        logprobs = torch.log_softmax(row, dim=-1)
+        values, ids = torch.topk(logprobs, min(count, logprobs.shape[-1]))
+        return cls(float(logprobs[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True)))
 
 
 class Picker:
@@ -121,12 +128,8 @@ class Picker:
 
     def note(self, row: torch.Tensor, token: int) -> None:
         """Keep the log-probabilities of the model's own logits, [vocabulary], if they are wanted."""
-        if self._logprobs is None:
-            return
-        logprobs = torch.log_softmax(row, dim=-1)
-        values, ids = torch.topk(logprobs, min(self._logprobs, logprobs.shape[-1]))
-        top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
-        self.noted.append(Likely(float(logprobs[token]), top))
+        if self._logprobs is not None:
+            self.noted.append(Likely.of(row, token, self._logprobs))
 
     @property
     def notes(self) -> bool:
