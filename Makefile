@@ -35,7 +35,7 @@ docs: $(VENV)/installed-dev ## build the documentation into docs/_build; a warni
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 bench: $(VENV)/installed-dev ## compare yapit with the offline limit; prints ratios
-	@for script in $(filter-out %_plugin.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/bench_%.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 build: $(VENV)/installed-dev ## build every package into dist/
 	@for package in $(PACKAGES); do $(BIN)/python -m build --quiet --outdir dist $$package || exit 1; done

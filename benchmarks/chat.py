@@ -18,10 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from bench_server import ask_for_life, p99_ms, ready, running
 
 os.environ |= {"OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -86,18 +85,6 @@ async def streams(port: int, count: int, model: str) -> tuple[float, float]:
     return tokens / (time.perf_counter() - began), statistics.median(first for first, _ in found)
 
 
-async def ask_for_life(port: int, lags: list[float]) -> None:
-    """Note how long `/livez` takes, until cancelled."""
-    while True:
-        began = time.perf_counter()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        await reader.read()
-        writer.close()
-        lags.append(time.perf_counter() - began)
-        await asyncio.sleep(0.02)
-
-
 async def compare(limit: "subprocess.Popen[str]", theirs: str | None) -> None:
     """Print the table."""
     await streams(OURS, 1, "bench")
@@ -123,34 +110,10 @@ async def compare(limit: "subprocess.Popen[str]", theirs: str | None) -> None:
         ratio, base = statistics.median(ratios), statistics.median(rates)
         other = f"{statistics.median(others):.0f}" if others else "-"
         print(f"{count:>7} {base:>14.0f} {ratio * base:>12.0f} {ratio:>6.2f} {LIMITS[count]:>6}", end=" ")
-        print(f"{statistics.median(firsts):>9.0f} {other:>10} {sorted(lags)[len(lags) * 99 // 100] * 1000:>13.1f}")
+        print(f"{statistics.median(firsts):>9.0f} {other:>10} {p99_ms(lags):>13.1f}")
 
 
-# ── processes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-@contextmanager
-def running(*command: str, folder: Path, **pipes: Any) -> Iterator["subprocess.Popen[str]"]:
-    """Run a process; end it afterwards."""
-    process = subprocess.Popen(command, cwd=folder, text=True, **pipes)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-async def listening(port: int) -> None:
-    """Wait until a server listens."""
-    for _ in range(600):
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.1)
-        else:
-            writer.close()
-            return
-    raise RuntimeError(f"nothing listens on {port}")
-
-
+# ── everything ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def make(folder: Path) -> Path:
     """Write a model that writes letters only, and so never ends an answer by itself."""
     import torch
@@ -183,7 +146,7 @@ def main() -> None:
         running(sys.executable, __file__, str(model), folder=folder, stdin=pipe, stdout=pipe, stderr=null) as limit,
         running(str(beside / "yapit"), "serve", "--port", str(OURS), folder=folder, stdout=null, stderr=null),
     ):
-        asyncio.run(listening(OURS))
+        asyncio.run(ready(OURS))
         if not serve:
             asyncio.run(compare(limit, None))
             return
@@ -191,7 +154,7 @@ def main() -> None:
         command += ["--dtype", "float32", "--continuous-batching", str(model)]
         command += ["--cb-block-size", "128", "--cb-num-blocks", "256", "--cb-max-batch-tokens", "512"]
         with running(*command, folder=folder, stdout=null, stderr=null):
-            asyncio.run(listening(THEIRS))
+            asyncio.run(ready(THEIRS))
             asyncio.run(compare(limit, str(model)))
 
 

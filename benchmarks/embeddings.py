@@ -18,10 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from bench_server import ask_for_life, p99_ms, ready, running
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
 os.environ |= ONE_THREAD
@@ -107,18 +107,6 @@ async def rate(port: int, model: str, path: str, kind: str) -> float:
     return len(asked) / (time.perf_counter() - began)
 
 
-async def livez(port: int, lags: list[float]) -> None:
-    """Note how long `/livez` takes, until cancelled."""
-    while True:
-        began = time.perf_counter()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        await reader.read()
-        writer.close()
-        lags.append(time.perf_counter() - began)
-        await asyncio.sleep(0.02)
-
-
 async def compare(limit: "subprocess.Popen[str]", theirs: str | None) -> None:
     """Print the table."""
     print(f"{'texts':>6} {'offline /s':>11} {'yapit /s':>9} {'ratio':>6} {'limit':>6}", end=" ")
@@ -131,7 +119,7 @@ async def compare(limit: "subprocess.Popen[str]", theirs: str | None) -> None:
             assert limit.stdout is not None
             print(kind, file=limit.stdin, flush=True)
             bases.append(float(await asyncio.to_thread(limit.stdout.readline)))
-            asking = asyncio.create_task(livez(OURS, lags))
+            asking = asyncio.create_task(ask_for_life(OURS, lags))
             ours = await rate(OURS, "minilm", "/v1/embeddings", kind)
             asking.cancel()
             ratios.append(ours / bases[-1])
@@ -140,34 +128,10 @@ async def compare(limit: "subprocess.Popen[str]", theirs: str | None) -> None:
         base, ratio = statistics.median(bases), statistics.median(ratios)
         faster = statistics.median(others) if others else float("nan")
         print(f"{kind:>6} {base:>11.0f} {ratio * base:>9.0f} {ratio:>6.2f} {wanted:>6}", end=" ")
-        print(f"{ratio * base / faster:>12.0f} {faster:>15.2f} {sorted(lags)[len(lags) * 99 // 100] * 1000:>13.1f}")
+        print(f"{ratio * base / faster:>12.0f} {faster:>15.2f} {p99_ms(lags):>13.1f}")
 
 
-# ── processes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-@contextmanager
-def running(*command: str, folder: Path, **pipes: Any) -> Iterator["subprocess.Popen[str]"]:
-    """Run a process; end it afterwards."""
-    process = subprocess.Popen(command, cwd=folder, text=True, **pipes)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-async def listening(port: int) -> None:
-    """Wait until a server listens."""
-    for _ in range(600):
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.1)
-        else:
-            writer.close()
-            return
-    raise RuntimeError(f"nothing listens on {port}")
-
-
+# ── everything ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def main() -> None:
     """Start everything, compare, and end it."""
     if len(sys.argv) > 1:
@@ -184,7 +148,7 @@ def main() -> None:
         running(sys.executable, __file__, model, folder=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as limit,
         running(yapit, "serve", "--port", str(OURS), folder=folder, **quiet),
     ):
-        asyncio.run(listening(OURS))
+        asyncio.run(ready(OURS))
         infinity = os.environ.get("INFINITY")
         if not infinity:
             asyncio.run(compare(limit, None))
@@ -192,7 +156,7 @@ def main() -> None:
         command = [infinity, "v2", "--model-id", model, "--served-model-name", "minilm", "--engine", "torch"]
         command += ["--device", "cpu", "--host", "127.0.0.1", "--port", str(THEIRS), "--batch-size", "32"]
         with running(*command, folder=folder, **quiet):
-            asyncio.run(listening(THEIRS))
+            asyncio.run(ready(THEIRS))
             asyncio.run(compare(limit, "minilm"))
 
 

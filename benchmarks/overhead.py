@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench_server import ready
+
 BARE = """
 import uvicorn, sys
 from litestar import Litestar, Response, Request, post
@@ -77,19 +79,6 @@ async def measure(port: int, message: bytes, clients: int, count: int) -> float:
     started = time.perf_counter()
     await asyncio.gather(*(client(port, message, count // clients) for _ in range(clients)))
     return (time.perf_counter() - started) / count
-
-
-async def ready(port: int) -> None:
-    """Wait until the server listens."""
-    for _ in range(200):
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.05)
-        else:
-            writer.close()
-            return
-    raise RuntimeError(f"nothing listens on {port}")
 
 
 async def compare(bare: int, ours: int) -> None:
