@@ -22,11 +22,10 @@ from yapit.errors import InvalidInputError
 from yapit.schemas import Classification, ClassifyRequest
 from yapit.server.calls import TokenUsage, answers, check_count, new_id
 from yapit.server.problems import PROBLEMS
-from yapit.server.requests import keep_alive_s
+from yapit.server.requests import keep_loaded
 from yapit.server.responses import ChunkedResponse
 from yapit.server.services import Services, services
 from yapit.tasks import CLASSIFY
-from yapit.tickets import current
 
 _encode = msgspec.json.Encoder().encode
 _DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
@@ -144,7 +143,7 @@ async def create_classification(request: Request[Any, Any, Any], data: JSONBody[
     """Label each text, or each image, of `input`."""
     parts = services(request)
     model = parts.engine.catalog[data.model]
-    current().keep_alive_s = keep_alive_s(data.keep_alive)
+    keep_loaded(data.keep_alive)
     return ChunkedResponse(_labels(parts, model, classify_request(data), data), bytes, "application/json", whole=True)
 
 

@@ -18,11 +18,10 @@ from yapit.errors import BackendError, InvalidInputError
 from yapit.schemas import Embedding, EmbedRequest
 from yapit.server.calls import TokenUsage, answers, check_count
 from yapit.server.problems import PROBLEMS
-from yapit.server.requests import keep_alive_s
+from yapit.server.requests import keep_loaded
 from yapit.server.responses import ChunkedResponse
 from yapit.server.services import Services, services
 from yapit.tasks import EMBED
-from yapit.tickets import current
 
 EncodingFormat = Literal["float", "base64"]
 _TOKENS = range(2**31)
@@ -81,7 +80,7 @@ async def create_embeddings(request: Request[Any, Any, Any], data: JSONBody[Embe
     """Embed each text of `input`, or each list of tokens."""
     parts = services(request)
     model = parts.engine.catalog[data.model]
-    current().keep_alive_s = keep_alive_s(data.keep_alive)
+    keep_loaded(data.keep_alive)
     return ChunkedResponse(_vectors(parts, model, embed_request(data), data), bytes, "application/json", whole=True)
 
 

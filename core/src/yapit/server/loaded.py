@@ -10,10 +10,9 @@ from msgspec import Struct, field
 from yapit.engine import Event, Resident, Status
 from yapit.errors import InvalidInputError, did_you_mean
 from yapit.server.problems import PROBLEMS
-from yapit.server.requests import keep_alive_s
+from yapit.server.requests import keep_loaded
 from yapit.server.services import services
 from yapit.tasks import TASKS, Task
-from yapit.tickets import current
 
 
 class Details(Struct, frozen=True, kw_only=True):
@@ -133,7 +132,7 @@ async def load_model(request: Request[Any, Any, Any], data: JSONBody[LoadBody]) 
     """Load a model and answer when it is loaded; it stays for `keep_alive`."""
     engine = services(request).engine
     model = engine.catalog[data.model]
-    current().keep_alive_s = keep_alive_s(data.keep_alive)
+    keep_loaded(data.keep_alive)
     for name in [data.task] if data.task else model.tasks:
         await engine.load(task_named(name), model)
     return Done(model=model.id, status=engine.status(model))

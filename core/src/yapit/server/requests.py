@@ -10,6 +10,7 @@ from litestar.exceptions import SerializationException
 
 from yapit.errors import InvalidInputError
 from yapit.quantities import seconds
+from yapit.tickets import current
 
 
 class JsonRequest(Request[Any, Any, Any]):
@@ -30,14 +31,14 @@ class JsonRequest(Request[Any, Any, Any]):
             raise _broken(await self.body(), error) from error
 
 
-def keep_alive_s(wanted: str | float | None) -> float | None:
-    """Return the seconds of a request's `keep_alive`, None if it has none.
+def keep_loaded(wanted: str | float | None) -> None:
+    """Let the model of the current request stay loaded after it for as long as its `keep_alive` says, if it has one.
 
     Raises:
         InvalidInputError: it is no duration.
     """
     try:
-        return None if wanted is None else seconds(wanted)
+        current().keep_alive_s = None if wanted is None else seconds(wanted)
     except ValueError as error:
         raise InvalidInputError(f"Invalid 'keep_alive': {error}.", param="keep_alive") from error
 

@@ -17,11 +17,10 @@ from yapit.errors import BackendError, InvalidInputError
 from yapit.schemas import RerankRequest, Score
 from yapit.server.calls import TokenUsage, answers, check_count, new_id
 from yapit.server.problems import PROBLEMS
-from yapit.server.requests import keep_alive_s
+from yapit.server.requests import keep_loaded
 from yapit.server.responses import ChunkedResponse
 from yapit.server.services import Services, services
 from yapit.tasks import RERANK
-from yapit.tickets import current
 
 _INFINITY = "/infinity/rerank"  # its clients break on documents that are objects, and those of others on texts
 _encode = msgspec.json.Encoder().encode
@@ -163,7 +162,7 @@ def ranking_model(parts: Services, body: Ranking) -> Model:
     Raises:
         InvalidInputError: none is asked for, and there is not exactly one.
     """
-    current().keep_alive_s = keep_alive_s(body.keep_alive)
+    keep_loaded(body.keep_alive)
     if body.model is not None:
         return parts.engine.catalog[body.model]
     found = parts.engine.catalog.with_task(RERANK.name)

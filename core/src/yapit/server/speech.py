@@ -18,12 +18,11 @@ from yapit.audio import FORMATS
 from yapit.errors import InvalidInputError, YapitError
 from yapit.schemas import Word
 from yapit.server.problems import PROBLEMS, envelope
-from yapit.server.requests import keep_alive_s
+from yapit.server.requests import keep_loaded
 from yapit.server.responses import ChunkedResponse, sse
 from yapit.server.services import Services, services
 from yapit.speech import Speech, SpeechUsage, Utterance
 from yapit.subtitles import subtitles
-from yapit.tickets import current
 from yapit.timeline import Part
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
@@ -208,7 +207,7 @@ def _timestamps(parts: Services, body: TimestampsBody) -> ASGIApp:
 
 def _utterance(parts: Services, body: Saying, audio_format: str, *, words: bool) -> Utterance:
     model = parts.engine.catalog[body.model]
-    current().keep_alive_s = keep_alive_s(body.keep_alive)
+    keep_loaded(body.keep_alive)
     check_text(body.input, parts.settings.speech.max_input_chars)
     wanted = body.voice.id if isinstance(body.voice, VoiceReference) else body.voice
     return Utterance(

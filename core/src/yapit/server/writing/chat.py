@@ -16,7 +16,7 @@ from yapit.generation import Answer, Generation
 from yapit.schemas import GenerateRequest
 from yapit.server.calls import new_id
 from yapit.server.problems import PROBLEMS, spelled
-from yapit.server.requests import keep_alive_s
+from yapit.server.requests import keep_loaded
 from yapit.server.services import services
 from yapit.server.writing.bodies import Choosing, Count, Effort, Fields, chosen, options_of, wants_usage
 from yapit.server.writing.chat_events import ChatEvents, FunctionCall
@@ -31,7 +31,6 @@ from yapit.server.writing.streams import (
 )
 from yapit.server.writing.tokens import WrittenToken, written
 from yapit.server.writing.tools import Toolbox, answer_format, toolbox
-from yapit.tickets import current
 
 
 class ChatBody(Choosing, frozen=True, kw_only=True):
@@ -135,7 +134,7 @@ async def create_chat_completion(request: Request[Any, Any, Any], data: JSONBody
     """Answer `messages`: streamed as it is written with `stream`."""
     engine = services(request).engine
     model = engine.catalog[data.model]
-    current().keep_alive_s = keep_alive_s(data.keep_alive)
+    keep_loaded(data.keep_alive)
     generation = Generation(engine, model, [_request(data)], data.n or 1)
     names = {"max_tokens": "max_completion_tokens"} if data.max_completion_tokens else {}
     if data.stream:

@@ -16,7 +16,7 @@ from yapit.generation import Answer, Generation
 from yapit.schemas import GenerateRequest, TextChunk
 from yapit.server.calls import new_id
 from yapit.server.problems import PROBLEMS
-from yapit.server.requests import keep_alive_s
+from yapit.server.requests import keep_loaded
 from yapit.server.services import services
 from yapit.server.writing.bodies import Choosing, chosen, options_of, wants_usage
 from yapit.server.writing.messages import wrong
@@ -30,7 +30,6 @@ from yapit.server.writing.streams import (
     whole,
 )
 from yapit.server.writing.tokens import ListedTokens, listed
-from yapit.tickets import current
 
 _MAX_TOKENS = 16  # OpenAI's default
 _MOST_ANSWERS = 2048
@@ -89,7 +88,7 @@ async def create_completion(request: Request[Any, Any, Any], data: JSONBody[Comp
     """Continue `prompt`: streamed as it is written with `stream`."""
     engine = services(request).engine
     model = engine.catalog[data.model]
-    current().keep_alive_s = keep_alive_s(data.keep_alive)
+    keep_loaded(data.keep_alive)
     made = max(data.best_of or 0, data.n or 1)
     generation = Generation(engine, model, _requests(data, model, made), made)
     if data.stream:

@@ -18,7 +18,7 @@ from yapit.generation import Generation
 from yapit.schemas import GenerateRequest
 from yapit.server.calls import new_id
 from yapit.server.problems import PROBLEMS, spelled
-from yapit.server.requests import keep_alive_s
+from yapit.server.requests import keep_loaded
 from yapit.server.services import services
 from yapit.server.writing.bodies import Count, Effort, Fields, Sampling, options_of, sampled
 from yapit.server.writing.messages import missing
@@ -27,7 +27,6 @@ from yapit.server.writing.response_input import Conversation, conversation
 from yapit.server.writing.response_shapes import ModelResponse
 from yapit.server.writing.streams import StreamedOperation, encode, streamed, whole
 from yapit.server.writing.tools import Toolbox, answer_format, toolbox
-from yapit.tickets import current
 
 _LOGPROBS = "message.output_text.logprobs"
 _NAMES = {"messages": "input", "max_tokens": "max_output_tokens", "response_format": "text.format"}
@@ -99,7 +98,7 @@ async def create_response(request: Request[Any, Any, Any], data: JSONBody[Respon
     """Answer `input`: streamed as it is written with `stream`."""
     engine = services(request).engine
     model = engine.catalog[data.model]
-    current().keep_alive_s = keep_alive_s(data.keep_alive)
+    keep_loaded(data.keep_alive)
     _check(data)
     if data.input is None:
         raise missing("input")
