@@ -26,7 +26,7 @@ models:
   - {id: failing, backend: echo, tasks: [synthesize], options: {fail: true, seconds: 3}}
   - {id: second, backend: echo, tasks: [synthesize], options: {seconds: 1}}
   - {id: unserved, backend: nobody, tasks: [synthesize]}
-  - {id: deaf, backend: echo, tasks: [embed]}
+  - {id: deaf, backend: echo, tasks: [embed], context_length: 512, dimensions: 8}
   - {id: pensive, backend: echo, tasks: [embed, rerank, classify], options: {delay_s: 60, max_concurrency: 1}}
 """
 # Echo models that write, and what they are told to write.

@@ -177,7 +177,7 @@ def test_a_server_that_ends_leaves_no_process_of_an_answer_without_an_end(
             last = {}
             while "error" not in last:
                 last = stream.next()
-            assert "shutting down" in last["error"]["message"]
+            assert last["error"]["code"] == "server_draining"
             assert tiny.server.process.wait(DEADLINE_S) == 0
         assert until(lambda: not any(worker.is_running() for worker in workers))
         assert "Traceback" not in json.dumps([tiny.server.lines for _, tiny in servers])

@@ -129,6 +129,11 @@ class CapacityError(YapitError):
     code = "overloaded"
 
 
+def shutting_down() -> CapacityError:
+    """Return the error for what comes, or still runs, while the server ends."""
+    return CapacityError("The server is shutting down.", code="server_draining", retry_after_s=1)
+
+
 class RateLimitError(YapitError):
     """The caller, or the model's queue, is over its limit; `retry_after_s` says when to try again."""
 

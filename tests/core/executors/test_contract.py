@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from structlog.testing import capture_logs
@@ -26,6 +27,7 @@ from yapit import (
     BackendError,
     CapacityError,
     Context,
+    GenerateRequest,
     InvalidInputError,
     LoadError,
     OutOfMemoryError,
@@ -35,13 +37,14 @@ from yapit.errors import WorkerDiedError
 from yapit.executors import executor
 from yapit.plugins import Plugins
 from yapit.schemas import Chunk
+from yapit.tasks import GENERATE
 
 EXECUTORS = ["thread", "process"]
 ISOLATED = ["process"]  # what happens to the adapter's process does not happen to ours
 COLOURS = ["generator", "iterator", "async generator", "async iterator"]
 # A child starts in a quarter of a second, and drives the adapter as a thread does.
 CASES = [(kind, colour) for kind in EXECUTORS for colour in (COLOURS if kind == "thread" else COLOURS[::2])]
-AHEAD = {"thread": 10, "process": 26}  # chunks that an adapter may be ahead of its reader
+AHEAD = {"thread": 18, "process": 34}  # chunks that an adapter may be ahead of its reader
 
 
 def cases(*wanted: tuple[str, str]) -> list[Any]:
@@ -143,6 +146,22 @@ def test_an_adapter_is_not_far_ahead_of_its_reader(case: Case) -> None:
                 await bench.say(("count", 500))  # in which an adapter that nothing holds back makes hundreds
                 assert read <= case.stage.notes().count("made") <= read + AHEAD[case.kind]
         assert case.stage.notes()[-2] == "let go"
+
+    run(main())
+
+
+def test_answers_to_items_do_not_wait_for_their_reader(tmp_path: Path) -> None:
+    aloud = [("note", "made"), ("say", "a")] * 400
+    by_items = msgspec.structs.replace(GENERATE, items=("messages",))
+
+    async def main() -> None:
+        with closing(Case("thread", "generator", tmp_path)) as case:
+            async with case.loaded(slots=2) as bench:
+                request = GenerateRequest(prompt="", options={"steps": aloud})
+                async with aclosing(bench.executor.stream(by_items, bench.model, request)) as chunks:
+                    await anext(chunks)
+                    await bench.say(("count", 500))
+                    assert case.stage.notes().count("made") == 400
 
     run(main())
 

@@ -40,6 +40,8 @@ def test_models_are_listed_and_found_by_any_spelling(client: httpx.Client) -> No
     assert entries["unserved"]["status"]["value"] == "unserved"
     assert "pip install yapit-plugin-nobody" in entries["unserved"]["status"]["reason"]
     assert entries["org/echo"]["owned_by"] == "echo"
+    known = {name: (entries[name]["context_length"], entries[name]["dimensions"]) for name in ("deaf", "second")}
+    assert known == {"deaf": (512, 8), "second": (None, None)}
     for path in ("/v1/models/org/echo", "/v1/models/org%2Fecho", "/models/org/echo", "/v1/models/slashed"):
         assert client.get(path).json()["id"] == "org/echo"
     by_task = client.get("/v1/models", params={"task": "embed"}).json()["data"]

@@ -13,6 +13,7 @@ from yapit_plugin_hf_generic.generating.chat import ChatOptions
 from yapit_plugin_hf_generic.generating.decoding import Detokenizer, Stops
 from yapit_plugin_hf_generic.generating.parsing import AnswerParser, AnswerStyle
 from yapit_plugin_hf_generic.generating.picking import Picker, Sampling
+from yapit_plugin_hf_generic.generating.spelling import Spelling
 
 WORDS = tokenizer()
 STYLE = AnswerStyle.of(WORDS, WORDS.chat_template, ChatOptions())
@@ -31,7 +32,9 @@ def answered(
 ) -> tuple[Answer, list[TextChunk]]:
     asked = GenerateRequest(messages=({"role": "user", "content": "x"},), tools=tools)
     picker = Picker(Sampling(temperature=0), [], logprobs=1 if logprobs else None)
-    answer = Answer(WORDS, Detokenizer(WORDS, STYLE.marks), Stops(stop), AnswerParser(STYLE, asked, ""), picker)
+    answer = Answer(
+        Spelling(WORDS), Detokenizer(WORDS, STYLE.marks), Stops(stop), AnswerParser(STYLE, asked, ""), picker
+    )
     ids = [*WORDS(text).input_ids, END]
     found: list[TextChunk] = []
     for place in range(0, len(ids), at_once):

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.writers import tokenizer
-from yapit_plugin_hf_generic.generating.answering import bytes_of
 from yapit_plugin_hf_generic.generating.decoding import Detokenizer, Stops
+from yapit_plugin_hf_generic.generating.spelling import Spelling
 
 WORDS = tokenizer()
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -43,8 +43,8 @@ def test_special_tokens_are_left_out_but_for_marks() -> None:
 
 
 def test_each_token_has_its_bytes() -> None:
-    assert [bytes_of(WORDS, token) for token in WORDS("é \n").input_ids] == [b"\xc3", b"\xa9", b" ", b"\n"]
-    assert bytes_of(WORDS, WORDS.convert_tokens_to_ids("<think>")) == b"<think>"
+    assert [Spelling(WORDS).bytes_of(token) for token in WORDS("é \n").input_ids] == [b"\xc3", b"\xa9", b" ", b"\n"]
+    assert Spelling(WORDS).bytes_of(WORDS.convert_tokens_to_ids("<think>")) == b"<think>"
 
 
 @settings(max_examples=300, deadline=None)

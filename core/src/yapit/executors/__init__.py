@@ -18,6 +18,14 @@ from yapit.tasks import Task
 GROUP = "yapit.executors"
 
 
+def ahead(task: Task) -> int:
+    """Return how many chunks an adapter may be ahead of their reader.
+
+    The parts of a long answer wait for a reader, who may be slow; the answers to items are as many as were asked for.
+    """
+    return 512 if task.items else 16
+
+
 class Footprint(Struct, frozen=True, kw_only=True):
     """What a loaded model takes, as far as its executor can tell.
 

@@ -14,14 +14,13 @@ import structlog
 from yapit import __version__
 from yapit.catalog import Model
 from yapit.errors import LoadError, WorkerDiedError, YapitError
-from yapit.executors import Footprint
+from yapit.executors import Footprint, ahead
 from yapit.executors.wire import Call, Cancel, Channel, Chunk, Failed, FromWorker, Load, Loaded, Memory, More
 from yapit.schemas import Request
 from yapit.settling import settle
 from yapit.tasks import Task
 from yapit.tickets import current
 
-_AHEAD = 16  # chunks a child may be ahead of their reader
 _GRACE_S = 5.0  # that a child has to close a call, or to end, before it is killed
 _LINE_LIMIT = 1 << 20  # bytes of what a child prints without a line's end
 _SIGNALS = {entry.value: entry.name for entry in signal.Signals}
@@ -32,8 +31,9 @@ _log = structlog.get_logger(__name__)
 class Running:
     """A call of a child: the bodies of its chunks, then None; `error` says why it ended, if not well."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, room: int) -> None:
         self.id = number
+        self.room = room  # chunks that the child may be ahead
         self.bodies: asyncio.Queue[msgspec.Raw | None] = asyncio.Queue()
         self.ended = asyncio.Event()
         self.error: YapitError | None = None
@@ -48,7 +48,8 @@ class Running:
     def took(self) -> More | None:
         """Count a chunk that was read; return the message that lets more come, when it is time for it."""
         self._taken += 1
-        return More(self.id, _AHEAD // 2) if self._taken % (_AHEAD // 2) == 0 else None
+        half = self.room // 2
+        return More(self.id, half) if self._taken % half == 0 else None
 
 
 class Child:
@@ -103,12 +104,12 @@ class Child:
         """Start a call; one to a child that is gone has ended already."""
         body = msgspec.Raw(_encode(request))
         self._number += 1
-        running = Running(self._number)
+        running = Running(self._number, ahead(self._task))
         if self._gone is not None:
             running.end(self._gone)
             return running
         self._calls[running.id] = running
-        self.send(Call(running.id, body, _AHEAD, current().id))
+        self.send(Call(running.id, body, running.room, current().id))
         return running
 
     def send(self, message: msgspec.Struct) -> None:

@@ -19,12 +19,11 @@ from msgspec import Struct
 from yapit.adapters import Adapter
 from yapit.catalog import Model
 from yapit.errors import BackendError, OutOfMemoryError, YapitError
-from yapit.executors import Executor
+from yapit.executors import Executor, ahead
 from yapit.schemas import Chunk, Request
 from yapit.settling import settle
 from yapit.tasks import Task
 
-_READ_AHEAD = 8  # chunks an adapter may be ahead of its reader
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate memory")
 _log = structlog.get_logger(__name__)
 
@@ -64,7 +63,9 @@ class ThreadExecutor(Executor):
         loaded = self._loaded[task.name, model.id]
         method = getattr(loaded.adapter, task.name)
         chunks = (
-            method(request) if inspect.isasyncgenfunction(method) else _Pump(loaded.calls, method, request).chunks()
+            method(request)
+            if inspect.isasyncgenfunction(method)
+            else _Pump(loaded.calls, method, request, ahead(task)).chunks()
         )
         try:
             async with aclosing(chunks):
@@ -144,14 +145,14 @@ class _Pump:
     One hop starts the call; each chunk then costs one wake-up and none while the reader is behind.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, method: Callable[[Request], Any], request: Request) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, method: Callable[[Request], Any], request: Request, room: int) -> None:
         self._pool = pool
         self._method = method
         self._request = request
         self._loop = asyncio.get_running_loop()
         self._ready: deque[Chunk] = deque()
         self._lock = threading.Lock()
-        self._room = threading.Semaphore(_READ_AHEAD)
+        self._room = threading.Semaphore(room)
         self._wake = asyncio.Event()
         self._asleep = False
         self._closed = False

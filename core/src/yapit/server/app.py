@@ -16,10 +16,10 @@ from structlog.contextvars import bind_contextvars
 
 from yapit import __version__
 from yapit.engine import Engine
-from yapit.errors import YapitError
+from yapit.errors import YapitError, shutting_down
 from yapit.plugins import Plugins
 from yapit.server import classify, embeddings, health, loaded, metrics, models, rerank, score, speech, writing
-from yapit.server.desk import Desk, ending
+from yapit.server.desk import Desk
 from yapit.server.keys import require_key
 from yapit.server.problems import answer, respond
 from yapit.server.readiness import Readiness
@@ -69,7 +69,7 @@ class Application(Litestar):
             # Stopped before there was a response; or uvicorn's, for what still runs when all others have ended.
             reason = ticket.stopped() if ticket is not None else None
             if status == 0:
-                await _answer(reason or ending(), scope, receive, send_with_id)
+                await _answer(reason or shutting_down(), scope, receive, send_with_id)
         finally:
             elapsed_ms = round((time.perf_counter() - started) * 1000, 1)
             # The path and not the query, which may hold what the user said.
@@ -83,7 +83,7 @@ class Application(Litestar):
 
     def _check_state(self, scope: HTTPScope) -> None:
         if self.parts.readiness.state == "draining" and scope["path"] not in _ALWAYS_ANSWERED:
-            raise ending()
+            raise shutting_down()
 
 
 async def _answer(error: YapitError, scope: Any, receive: Any, send: Any) -> None:

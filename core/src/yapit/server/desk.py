@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from litestar.types import HTTPScope
 
-from yapit.errors import CapacityError, DeadlineError, InvalidInputError, NotFoundError, StoppedError
+from yapit.errors import DeadlineError, InvalidInputError, NotFoundError, StoppedError, shutting_down
 from yapit.quantities import seconds
 from yapit.settings import ServerSettings
 from yapit.tickets import Ticket, current
@@ -79,7 +79,7 @@ class Desk:
     def stop_all(self) -> None:
         """Stop every request, because the server ends."""
         for ticket in [ticket for tickets in self._tickets.values() for ticket in tickets]:
-            ticket.stop(ending())
+            ticket.stop(shutting_down())
 
     def _timeout_s(self, headers: dict[bytes, bytes]) -> float | None:
         """Return the time the request may take: what it asks for, at most what the settings say."""
@@ -94,11 +94,6 @@ class Desk:
         if wanted <= 0:
             raise InvalidInputError("Invalid header 'x-yapit-timeout': no time is left.", param="x-yapit-timeout")
         return wanted if limit is None else min(wanted, limit)
-
-
-def ending() -> CapacityError:
-    """Return the error for requests that come while the server ends."""
-    return CapacityError("The server is shutting down.", retry_after_s=1)
 
 
 def key_of(headers: dict[bytes, bytes]) -> bytes:

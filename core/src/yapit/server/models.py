@@ -22,6 +22,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     owned_by: str
     tasks: tuple[str, ...]
     languages: tuple[str, ...]
+    context_length: int | None
+    dimensions: int | None
     status: Status
 
 
@@ -108,6 +110,8 @@ def _info(parts: Services, model: Model) -> ModelInfo:
         owned_by=model.backend,
         tasks=model.tasks,
         languages=model.languages,
+        context_length=model.context_length,
+        dimensions=model.dimensions,
         status=parts.engine.status(model),
     )
 

@@ -1,5 +1,6 @@
 """The server as a process: ready, drained by a signal, ended by a second one."""
 
+import gc
 import os
 import signal
 import socket
@@ -42,6 +43,9 @@ class Server(uvicorn.Server):
         Raises:
             StartupError: a model did not warm up that must.
         """
+        # What is here stays. Else it is looked through again and again for garbage, and nothing answers for 0.1 s.
+        gc.collect()
+        gc.freeze()
         self.run(sockets=[listener])
         if self._parts.readiness.failure is not None:
             raise StartupError(self._parts.readiness.failure)

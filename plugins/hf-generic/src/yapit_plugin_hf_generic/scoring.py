@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from yapit import Model
-from yapit_plugin_hf_generic.grouping import groups, tokens_at_once
+from yapit_plugin_hf_generic.grouping import groups, piece
 from yapit_plugin_hf_generic.limits import token_limit, too_long
 from yapit_plugin_hf_generic.loading import Loader
 
@@ -36,7 +36,7 @@ class Scorer:
             # By it, models that read from left to right find a text's last token.
             self.model.config.get_text_config().pad_token_id = self.tokenizer.pad_token_id
         self.limit = token_limit(loader.config, self.tokenizer, max_tokens)
-        self._tokens_at_once = tokens_at_once(model.batch_tokens, loader.device)
+        self._piece = piece(model.batch_tokens, loader.device)
 
     def encode(self, texts: Sequence[str], others: Sequence[str] | None = None, **settings: Any) -> list[Encoded]:
         """Return what the tokenizer makes of each text, or of each pair of them; settings are its own."""
@@ -54,7 +54,7 @@ class Scorer:
             settings: for the model.
         """
         device = self.model.device
-        for group in groups([len(each["input_ids"]) for each in encoded], self._tokens_at_once):
+        for group in groups([len(each["input_ids"]) for each in encoded], self._piece):
             padded = self.tokenizer.pad([encoded[n] for n in group], padding_side=side, return_tensors="pt")
             with torch.inference_mode():
                 rows = self.model(**padded.to(device), **settings).logits.float().cpu()

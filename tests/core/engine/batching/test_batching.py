@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -569,6 +570,30 @@ def test_one_that_leaves_while_a_batch_waits_leaves_nothing_behind() -> None:
         assert script.names() == ["bc"]
 
     run(main())
+
+
+def test_requests_leave_nothing_for_the_collector_of_garbage() -> None:
+    def requests() -> int:
+        return sum(isinstance(each, members.Member) for each in gc.get_objects())
+
+    async def main() -> None:
+        script = Script(held=True)
+        made = batcher(script)
+        tasks = [start(made, "x"), *(start(made, name) for name in "abc")]
+        await turns()
+        tasks.pop().cancel()
+        script.let_go(2)
+        assert await outcomes(tasks) == [reprs(name) for name in "xab"]
+        await turns(10)
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = requests()
+        run(main())
+        assert requests() == before
+    finally:
+        gc.enable()
 
 
 # ── limits ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -102,6 +102,7 @@ class Batcher:
                 yield await member.answer(item.index)
         finally:
             await self._leave(member)
+            member.items.clear()  # they know their member: left to the collector of garbage, it would stop the server
 
     def refuse(self, error: Exception) -> None:
         """Send away those of whom nothing has run yet."""

@@ -15,7 +15,14 @@ from yapit.engine.residency.deaths import Deaths
 from yapit.engine.residency.history import Happening, History
 from yapit.engine.residency.residents import Gone, Key, Resident, Runner
 from yapit.engine.residency.room import Room
-from yapit.errors import CapacityError, ConflictError, InvalidInputError, WorkerDiedError, YapitError
+from yapit.errors import (
+    CapacityError,
+    ConflictError,
+    InvalidInputError,
+    WorkerDiedError,
+    YapitError,
+    shutting_down,
+)
 from yapit.executors import Executor
 from yapit.quantities import seconds, size, written
 from yapit.settings import EngineSettings
@@ -75,7 +82,7 @@ class Residency:
     def check_open(self) -> None:
         """Raise `CapacityError` when the engine is being closed."""
         if self._closed:
-            raise _closing()
+            raise shutting_down()
 
     @asynccontextmanager
     async def use(self, task: Task, model: Model) -> AsyncIterator[Resident]:
@@ -145,7 +152,7 @@ class Residency:
             if resident.loading is not None:
                 resident.loading.cancel()
             if resident.runner is not None:
-                resident.runner.refuse(_closing())
+                resident.runner.refuse(shutting_down())
         loads = [resident.loading for resident in self.all() if resident.loading is not None]
         await asyncio.gather(*loads, return_exceptions=True)
         for resident in self.all():
@@ -358,7 +365,3 @@ class Residency:
 def _making_room(wanted: Resident) -> str:
     needs = f", which needs {written(wanted.memory_bytes)} of {wanted.device}" if wanted.memory_bytes else ""
     return f"to make room for '{wanted.model.id}'{needs}"
-
-
-def _closing() -> CapacityError:
-    return CapacityError("The server is shutting down.", retry_after_s=1)

@@ -15,7 +15,7 @@ from yapit_plugin_hf_generic.embedding.pooling import Finish
 from yapit_plugin_hf_generic.embedding.prompts import prompt_for
 from yapit_plugin_hf_generic.embedding.reading import Read, Reader
 from yapit_plugin_hf_generic.embedding.shelf import Shelf
-from yapit_plugin_hf_generic.grouping import groups, in_order, tokens_at_once
+from yapit_plugin_hf_generic.grouping import groups, in_order, piece
 from yapit_plugin_hf_generic.limits import token_limit
 from yapit_plugin_hf_generic.loading import Loader, fast_bfloat16
 from yapit_plugin_hf_generic.options import options_of
@@ -47,7 +47,7 @@ class HFEmbedder(Embedder):
         shelf = _shelf(loader, self._layout, context)
         self._runtime = Choice(loader, options, self._reader, self._finish, shelf).best()
         gc.collect()  # a model that was traced refers to itself: its float32 would be kept beside what it became
-        self._limit = tokens_at_once(model.batch_tokens, loader.device)
+        self._piece = piece(model.batch_tokens, loader.device)
         (vector,) = self._vectors(self._reader.read(("a",), truncate=True), [0], None)
         self._dimensions = len(vector) // 4
 
@@ -67,7 +67,7 @@ class HFEmbedder(Embedder):
         del self._runtime, self._finish
 
     def _embeddings(self, read: Read, dimensions: int | None) -> Iterator[tuple[int, Embedding]]:
-        for group in groups([len(ids) for ids in read.ids], self._limit):
+        for group in groups([len(ids) for ids in read.ids], self._piece):
             for place, vector in zip(group, self._vectors(read, group, dimensions), strict=True):
                 yield place, Embedding(index=place, vector=vector, tokens=len(read.ids[place]))
 

@@ -21,7 +21,7 @@ from yapit import (
 )
 from yapit_plugin_hf_generic.describing import context_length
 from yapit_plugin_hf_generic.generating.alone import Alone
-from yapit_plugin_hf_generic.generating.answering import Answer, listed
+from yapit_plugin_hf_generic.generating.answering import Answer
 from yapit_plugin_hf_generic.generating.batching import Batch, suits
 from yapit_plugin_hf_generic.generating.chat import Chat, Prompt
 from yapit_plugin_hf_generic.generating.decoding import Detokenizer, Stops
@@ -31,6 +31,7 @@ from yapit_plugin_hf_generic.generating.parsing import AnswerParser
 from yapit_plugin_hf_generic.generating.picking import Likely, Picker, Sampling
 from yapit_plugin_hf_generic.generating.processors import processor_of
 from yapit_plugin_hf_generic.generating.room import room
+from yapit_plugin_hf_generic.generating.spelling import Spelling
 from yapit_plugin_hf_generic.loading import Loader
 from yapit_plugin_hf_generic.options import options_of, settings_of
 
@@ -55,7 +56,8 @@ class HFTextGenerator(TextGenerator):
         seeing = "vision_config" in loader.config
         processor = processor_of(loader) if seeing else None
         self._tokenizer = loader.part(AutoTokenizer) if processor is None else processor.tokenizer
-        self._model = loader.weights(_auto(loader.config))
+        self._spelling = Spelling(self._tokenizer)
+        self._model = loader.weights(AutoModelForImageTextToText if seeing else _auto(loader.config))
         self._ends = _ends(self._model, self._tokenizer)
         text = self._model.config.get_text_config().to_dict()
         known = model.context_length or context_length(text) or _FALLBACK_CONTEXT
@@ -79,7 +81,7 @@ class HFTextGenerator(TextGenerator):
             yield await asyncio.to_thread(self._echo, task.prompt.ids, request.logprobs)
         detokenizer = Detokenizer(self._tokenizer, self._style.marks)
         parser = AnswerParser(self._style, request, task.prompt.prefix)
-        answer = Answer(self._tokenizer, detokenizer, Stops(request.stop), parser, task.picker)
+        answer = Answer(self._spelling, detokenizer, Stops(request.stop), parser, task.picker)
         reason = "length"
         if task.max_tokens:
             async with aclosing(self._tokens(task)) as arriving:
@@ -159,7 +161,7 @@ class HFTextGenerator(TextGenerator):
             Likely(math.nan),
             *(Likely.of(row, token, logprobs) for token, row in zip(ids[1:], rows, strict=False)),
         ]
-        found = tuple(listed(self._tokenizer, token, likely) for token, likely in zip(ids, known, strict=True))
+        found = tuple(self._spelling.listed(token, likely) for token, likely in zip(ids, known, strict=True))
         return TextChunk(text=text, logprobs=found)
 
 
@@ -169,8 +171,6 @@ def generator(model: Model, context: Context) -> TextGenerator:
 
 
 def _auto(config: dict[str, Any]) -> Any:
-    if "vision_config" in config:
-        return AutoModelForImageTextToText
     return AutoModelForSeq2SeqLM if config.get("is_encoder_decoder") else AutoModelForCausalLM
 
 

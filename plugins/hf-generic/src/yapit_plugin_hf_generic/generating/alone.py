@@ -71,7 +71,7 @@ class Alone:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Return at once: what else uses the model takes turns with the answers by the thread."""
+        """Return at once: the model has one request at a time."""
         yield
 
     def close(self) -> None:

@@ -1,11 +1,12 @@
 """One answer: tokens in; text, reasoning, tool calls and log-probabilities out, up to the reason it ended."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from yapit import LikelyToken, TextChunk, TokenLogprob, Usage
+from yapit import TextChunk, TokenLogprob, Usage
 from yapit_plugin_hf_generic.generating.decoding import Detokenizer, Stops
 from yapit_plugin_hf_generic.generating.picking import Likely, Picker
+from yapit_plugin_hf_generic.generating.spelling import Spelling
 
 _LOOKED_AT = 64  # tokens without text at most
 
@@ -28,15 +29,17 @@ class Answer:
     """Makes chunks of the tokens of one answer.
 
     Args:
-        tokenizer: the model's.
+        spelling: of the model's tokens.
         detokenizer: of this answer.
         stops: texts that end it.
         parser: of its text.
         picker: that chose its tokens, and has their log-probabilities.
     """
 
-    def __init__(self, tokenizer: Any, detokenizer: Detokenizer, stops: Stops, parser: Parser, picker: Picker) -> None:
-        self._tokenizer = tokenizer
+    def __init__(
+        self, spelling: Spelling, detokenizer: Detokenizer, stops: Stops, parser: Parser, picker: Picker
+    ) -> None:
+        self._spelling = spelling
         self._detokenizer = detokenizer
         self._stops = stops
         self._parser = parser
@@ -120,38 +123,4 @@ class Answer:
         likely: Likely = self._picker.noted[self._noted]
         self._noted += 1
         if not ended:
-            self._unsaid.append(listed(self._tokenizer, token, likely))
-
-
-def listed(tokenizer: Any, token: int, likely: Likely) -> TokenLogprob:
-    """Return a token and the likeliest ones at its place as clients are told of them."""
-    top = tuple(LikelyToken(**_said(tokenizer, each, logprob)) for each, logprob in likely.top)
-    return TokenLogprob(**_said(tokenizer, token, likely.logprob), top=top)
-
-
-def _said(tokenizer: Any, token: int, logprob: float) -> dict[str, Any]:
-    data = bytes_of(tokenizer, token)
-    return {"text": data.decode("utf-8", "replace"), "logprob": logprob, "data": data}
-
-
-def bytes_of(tokenizer: Any, token: int) -> bytes:
-    """Return the UTF-8 of one token, which may be a part of a character."""
-    written = tokenizer.convert_ids_to_tokens(token)
-    if written is None:
-        return b""
-    text: str = tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    if "\ufffd" not in text:
-        return text.encode()
-    if written.startswith("<0x") and written.endswith(">"):
-        return bytes([int(written[3:-1], 16)])
-    return bytes(_BYTE_OF.get(char, 0x3F) for char in written)
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Return which byte each character stands for in byte-level vocabularies, as GPT-2 defined it."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
-
-
-_BYTE_OF = _byte_alphabet()
+            self._unsaid.append(self._spelling.listed(token, likely))

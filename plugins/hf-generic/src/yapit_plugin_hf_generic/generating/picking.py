@@ -105,6 +105,7 @@ class Picker:
         # It chooses words, not keys.
         self._random = random.Random(seed)  # noqa: S311
         self._logprobs = logprobs
+        self._read: torch.Tensor | None = None  # for each token of the vocabulary, whether it is in the prompt
         self._bias_on: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __deepcopy__(self, memo: object) -> "Picker":
@@ -158,10 +159,11 @@ class Picker:
     def _penalized(self, row: torch.Tensor, generated: Sequence[int]) -> torch.Tensor:
         wanted = self.sampling
         if wanted.repetition_penalty != 1:
-            seen = torch.tensor(sorted({*self._prompt, *generated}), device=row.device)
-            logits = row[seen]
+            if self._read is None:
+                self._read = _marked(torch.zeros_like(row, dtype=torch.bool), self._prompt)
+            seen = _marked(self._read.clone(), generated)
             rate = wanted.repetition_penalty
-            row[seen] = torch.where(logits < 0, logits * rate, logits / rate)
+            row = torch.where(seen, torch.where(row < 0, row * rate, row / rate), row)
         if generated and (wanted.frequency_penalty or wanted.presence_penalty):
             ids, counts = torch.tensor(generated, device=row.device).unique(return_counts=True)
             row[ids] -= wanted.frequency_penalty * counts + wanted.presence_penalty
@@ -177,6 +179,13 @@ class Picker:
         ids, values = self._bias_on
         row[ids] += values
         return row
+
+
+def _marked(mask: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
+    """Return a mask, [vocabulary], with the tokens marked; a token of an image may be beyond what can be written."""
+    ids = torch.tensor(tokens, dtype=torch.long, device=mask.device)
+    mask[ids[ids < mask.shape[-1]]] = True
+    return mask
 
 
 def pick(scores: torch.Tensor, wanted: Sequence[tuple[int, Picker, Sequence[int]]]) -> torch.Tensor:
