@@ -1,7 +1,7 @@
 """What chat over HTTP leaves of what the model can do offline, and how soon the first token comes.
 
 A Llama of random weights (70 million parameters) writes 64 tokens for each of 1, 8 and 32 streams, greedy. The limit is
-transformers' own `generate` with as many prompts in one static batch, in a process of its own with as many threads.
+transformers' own `generate` with the same prompts in one static batch, in a process of its own with as many threads.
 Rounds alternate, ratios are of one round, and the median counts. Meanwhile `/livez` is asked every 20 ms, to see
 whether the event loop answers.
 
@@ -49,7 +49,9 @@ def offline(folder: str) -> None:
     words = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     for line in sys.stdin:
-        read = words([prompt(number) for number in range(int(line))], padding=True, return_tensors="pt")
+        chats = [[{"role": "user", "content": prompt(number)}] for number in range(int(line))]
+        how = {"add_generation_prompt": True, "padding": True, "return_dict": True, "return_tensors": "pt"}
+        read = words.apply_chat_template(chats, **how)  # what the servers read, too
         with torch.inference_mode():
             began = time.perf_counter()
             whole = model.generate(**read, max_new_tokens=LENGTH, do_sample=False)

@@ -24,11 +24,13 @@ class _Rows(Struct, frozen=True):
         of: what of the step it was made from.
         places: of answers by keys; the shorter ones are filled up.
         mask: which of them are keys, None if all are.
+        run: the same places, where they are those of one answer and lie side by side: nothing need be copied then.
     """
 
     of: Any
     places: Tensor
     mask: Tensor | None
+    run: slice | None
 
 
 def attend(
@@ -94,9 +96,15 @@ def _rows(cache: Any, layer: int, arguments: dict[str, Any], tokens: int) -> _Ro
     steps = torch.arange(longest)
     mask = steps < lengths.unsqueeze(1)
     places = reads[allocator.index][torch.where(mask, ends[:-1].unsqueeze(1) + steps, ends[:-1].unsqueeze(1))]
-    rows = _Rows(reads, places, None if bool(mask.all()) else mask[:, None, None])
+    rows = _Rows(reads, places, None if bool(mask.all()) else mask[:, None, None], _run(places))
     known[allocator.index] = rows
     return rows
+
+
+def _run(places: Tensor) -> slice | None:
+    first, length = int(places[0, 0]), places.shape[1]
+    alone = len(places) == 1 and bool((places[0] == torch.arange(first, first + length)).all())
+    return slice(first, first + length) if alone else None
 
 
 def _paged(
@@ -108,7 +116,7 @@ def _paged(
     found = []
     for states, pages in zip((key, value), allocator._kv_token_views[layer], strict=True):  # noqa: SLF001 - pinned
         pages.index_copy_(0, written, states.squeeze(0).transpose(0, 1))
-        read = pages.index_select(0, rows.places.reshape(-1))
+        read = pages.index_select(0, rows.places.reshape(-1)) if rows.run is None else pages[rows.run]
         found.append(read.view(*rows.places.shape, *read.shape[1:]).transpose(1, 2))
     return found[0], found[1]
 

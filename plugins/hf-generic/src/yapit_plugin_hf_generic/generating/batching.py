@@ -87,7 +87,8 @@ class Batch:
             added = manager.add_request(
                 ids, request_id=name, max_new_tokens=max_tokens, streaming=True, eos_token_id=list(ends), **wish
             )
-            if added is None:
+            # One that comes while the thread ends is taken, and never looked at.
+            if added is None or manager.background_thread_status.can_accept_new_requests() is not None:
                 raise BackendError("The model stopped; the next request starts it again.")
             while not done:
                 latest = await news.get()

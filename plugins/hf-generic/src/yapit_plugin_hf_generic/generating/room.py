@@ -10,7 +10,7 @@ from yapit_plugin_hf_generic.generating.options import GenerateOptions
 
 _SHARE = {"cpu": 0.25, "cuda": 0.5}  # of the free memory at most
 _USUAL = 4096  # tokens that an answer and its prompt have, mostly
-_STEP = {"cpu": 512, "cuda": 4096}
+_STEP = {"cpu": 256, "cuda": 4096}
 
 
 def room(model: Any, options: GenerateOptions, context: int) -> Room:
@@ -23,12 +23,11 @@ def room(model: Any, options: GenerateOptions, context: int) -> Room:
     """
     kind = model.device.type
     wanted = options.kv_cache_tokens or max(context, options.max_batch_size * min(context, _USUAL))
-    fits = int(_free(model.device) * _SHARE.get(kind, 0.25)) // token_bytes(model)
-    return Room(
-        answers=options.max_batch_size,
-        cache_tokens=max(1, min(wanted, fits)),
-        step_tokens=options.step_tokens or _STEP.get(kind, 512),
-    )
+    step = options.step_tokens or _STEP.get(kind, _STEP["cpu"])
+    # Each is also a column of the mask of what a step reads.
+    each = token_bytes(model) + step * model.dtype.itemsize
+    fits = int(_free(model.device) * _SHARE.get(kind, _SHARE["cpu"])) // each
+    return Room(answers=options.max_batch_size, cache_tokens=max(1, min(wanted, fits)), step_tokens=step)
 
 
 def token_bytes(model: Any) -> int:
