@@ -10,10 +10,10 @@ from conftest import Python
 # What a plugin's author can import. A name that goes breaks plugins; a name that comes is promised for good.
 PUBLIC = """
     Adapter AudioChunk Backend BackendError CapacityError Classification Classifier ClassifyRequest Context
-    DeadlineError EmbedRequest Embedder Embedding GenerateRequest InvalidInputError LikelyToken LoadError Model
+    DeadlineError EmbedRequest Embedder Embedding GenerateRequest InvalidInputError Lane LikelyToken LoadError Model
     OutOfMemoryError ProvisionRequest ProvisionState Provisioner RateLimitError RemoteError RerankRequest Reranker Score
     Segment SettingsError SynthesizeRequest Synthesizer TextChunk TextGenerator TokenLogprob ToolCallPart
-    TranscribeRequest Transcriber Usage Voice Word YapitError hookimpl read_models
+    TranscribeRequest Transcriber Usage Voice VoiceActivity Word YapitError hookimpl read_models
 """.split()  # noqa: SIM905 - as a list of strings it would fill a page
 
 

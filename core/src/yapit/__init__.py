@@ -25,6 +25,7 @@ from yapit.errors import (
     YapitError,
 )
 from yapit.hookspecs import hookimpl
+from yapit.lane import Lane
 from yapit.schemas import (
     AudioChunk,
     Classification,
@@ -44,6 +45,7 @@ from yapit.schemas import (
     ToolCallPart,
     TranscribeRequest,
     Usage,
+    VoiceActivity,
     Word,
 )
 
@@ -64,6 +66,7 @@ __all__ = [
     "Embedding",
     "GenerateRequest",
     "InvalidInputError",
+    "Lane",
     "LikelyToken",
     "LoadError",
     "Model",
@@ -88,6 +91,7 @@ __all__ = [
     "Transcriber",
     "Usage",
     "Voice",
+    "VoiceActivity",
     "Word",
     "YapitError",
     "hookimpl",

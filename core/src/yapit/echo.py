@@ -122,8 +122,7 @@ class EchoTranscriber(_Echo, Transcriber):
     async def transcribe(self, request: TranscribeRequest) -> AsyncIterator[Segment]:
         """Yield one segment as long as the audio."""
         await self._pause()
-        duration_s = len(request.pcm) / 2 / request.sample_rate
-        yield Segment(text="This is an echo.", start_s=0, end_s=duration_s, language=request.language or "en")
+        yield Segment(text="This is an echo.", start_s=0, end_s=request.duration_s, language=request.language or "en")
 
 
 class EchoEmbedder(_Echo, Embedder):

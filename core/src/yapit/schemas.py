@@ -5,9 +5,14 @@ PCM is 16-bit signed little-endian mono everywhere; times are seconds from the s
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from msgspec import Struct, field
+
+if TYPE_CHECKING:  # it takes 0.1 s to import, and the command line seldom needs it
+    import numpy as np
+    from numpy.typing import NDArray
 
 WordSource = Literal["native", "estimated"]
 
@@ -71,20 +76,84 @@ class AudioChunk(Chunk, frozen=True, kw_only=True):
 
 
 # ── transcribe ────────────────────────────────────────────────────────────────────────────────────────────────────────
-class TranscribeRequest(Request, frozen=True, kw_only=True):
-    """Write down, or translate to English, the speech in `pcm` at `sample_rate` Hz."""
+class VoiceActivity(Struct, frozen=True, kw_only=True):
+    """What counts as speech; the rest is not listened to.
 
-    pcm: bytes
+    Args:
+        threshold: probability of speech from which on it counts.
+        prefix_padding_ms: kept before speech.
+        silence_duration_ms: without speech, that end a stretch of it.
+    """
+
+    threshold: float = 0.5
+    prefix_padding_ms: int = 300
+    silence_duration_ms: int = 200
+
+
+class TranscribeRequest(Request, frozen=True, kw_only=True):
+    """Write down, or translate to English, the speech of a recording.
+
+    Args:
+        pcm: the recording …
+        path: … or the file on this machine that holds its PCM and nothing else: for long ones, which a message would
+            fill. It stays until the call has ended.
+        sample_rate: Hz of the recording.
+        language: that is spoken, a BCP 47 tag; the model finds it out when None.
+        languages: that may be spoken; any when empty.
+        prompt: what was said before, or text in the style that is wanted.
+        keywords: words that are likely, such as names.
+        temperature: 0 takes the likeliest token; the model's own way when None.
+        translate: to English.
+        word_times: tell when each word was said.
+        logprobs: tell how likely each token was.
+        voice_activity: listen to what is speech only; to everything when None.
+    """
+
+    pcm: bytes = b""
+    path: str | None = None
     sample_rate: int
     language: str | None = None
+    languages: tuple[str, ...] = ()
     prompt: str | None = None
+    keywords: tuple[str, ...] = ()
     temperature: float | None = None
     translate: bool = False
     word_times: bool = False
+    logprobs: bool = False
+    voice_activity: VoiceActivity | None = None
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the recording in seconds."""
+        size = len(self.pcm) if self.path is None else Path(self.path).stat().st_size
+        return size / 2 / self.sample_rate
+
+    def samples(self) -> NDArray[np.int16]:
+        """Return the recording, [samples]; of a file, only the part that is looked at is read."""
+        import numpy as np
+
+        if self.path is None or not Path(self.path).stat().st_size:
+            return np.frombuffer(self.pcm, "<i2")
+        return np.memmap(self.path, "<i2", "r")
 
 
 class Segment(Chunk, frozen=True, kw_only=True):
-    """A stretch of transcript, with what the model computed about it."""
+    """A stretch of transcript, with what the model computed about it.
+
+    Args:
+        text: as it goes on from the segment before: with a space at its beginning where the language has spaces.
+        start_s: seconds from the start of the recording.
+        end_s: seconds from the start of the recording.
+        words: and when they were said, if that was asked for.
+        language: that was heard, a BCP 47 tag.
+        tokens: ids in the model's vocabulary.
+        token_logprobs: the tokens that are text, if they were asked for.
+        window_start_s: where the stretch begins that the model listened to at once.
+        temperature: with which the tokens were chosen.
+        average_logprob: of the tokens.
+        compression_ratio: of the text; high where it repeats itself.
+        no_speech_probability: that there is no speech here.
+    """
 
     text: str
     start_s: float
@@ -92,6 +161,8 @@ class Segment(Chunk, frozen=True, kw_only=True):
     words: tuple[Word, ...] = ()
     language: str | None = None
     tokens: tuple[int, ...] = ()
+    token_logprobs: tuple[LikelyToken, ...] = ()
+    window_start_s: float | None = None
     temperature: float | None = None
     average_logprob: float | None = None
     compression_ratio: float | None = None

@@ -338,7 +338,7 @@ def test_sound_is_where_it_is_loud() -> None:
 
 def test_equal_rates_are_not_resampled() -> None:
     pcm = chirps(0.2)
-    assert np.array_equal(resampled(pcm, RATE, RATE), floats(pcm))
+    assert np.array_equal(resampled(np.frombuffer(pcm, "<i2"), RATE, RATE), floats(pcm))
 
 
 # ── token by token ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -41,7 +41,7 @@ class Usage(Struct, kw_only=True):
         if isinstance(request, SynthesizeRequest):
             self.characters += len(request.text)
         elif isinstance(request, Transcribe):
-            self.audio_seconds += len(request.pcm) / 2 / request.sample_rate
+            self.audio_seconds += request.duration_s
 
     def add(self, chunk: Chunk) -> None:
         """Count what a chunk holds or says."""

@@ -8,13 +8,13 @@ import transformers
 from msgspec import Meta
 from transformers.models.auto import modeling_auto as auto
 
-from yapit import Context, InvalidInputError, LoadError, Model, Segment, Transcriber, TranscribeRequest
-from yapit_plugin_hf_generic.lane import Lane
+from yapit import Context, InvalidInputError, Lane, LoadError, Model, Segment, Transcriber, TranscribeRequest
 from yapit_plugin_hf_generic.listening.ctc import CTCEar
 from yapit_plugin_hf_generic.listening.ears import Ear, GeneratingEar, primary
 from yapit_plugin_hf_generic.listening.windows import SHORTEST_S, resampled
 from yapit_plugin_hf_generic.loading import Loader
 from yapit_plugin_hf_generic.options import Options, options_of
+from yapit_plugin_hf_generic.stopping import stop_between_layers
 
 
 class ListeningOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,7 +40,7 @@ class HFTranscriber(Transcriber):
         self.model = model
         self._ear = _ear(loader, options)
         self._lane = Lane(f"listen-{model.id}")
-        self._lane.watch(self._ear.model)
+        stop_between_layers(self._lane, self._ear.model)
 
     async def transcribe(self, request: TranscribeRequest) -> AsyncIterator[Segment]:
         """Yield the segments; none for silence.
@@ -58,7 +58,7 @@ class HFTranscriber(Transcriber):
         self._lane.close()
 
     def _segments(self, request: TranscribeRequest) -> Iterator[Segment]:
-        samples = resampled(request.pcm, request.sample_rate, self._ear.sample_rate)
+        samples = resampled(request.samples(), request.sample_rate, self._ear.sample_rate)
         if len(samples) >= SHORTEST_S * self._ear.sample_rate:
             yield from self._ear.hear(samples, request)
 

@@ -26,11 +26,12 @@ class Window(NamedTuple):
     after: int = 0
 
 
-def resampled(pcm: bytes, rate: int, wanted: int) -> Samples:
-    """Return PCM as floats in [-1, 1] at the rate that is wanted."""
-    resampler = Resampler(rate, wanted)
-    whole = resampler.process(pcm) + resampler.finish()
-    return np.frombuffer(whole, "<i2").astype(np.float32) / np.float32(32768)
+def resampled(samples: NDArray[np.int16], rate: int, wanted: int) -> Samples:
+    """Return sound as floats in [-1, 1] at the rate that is wanted."""
+    if rate != wanted:
+        resampler = Resampler(rate, wanted)
+        samples = np.frombuffer(resampler.process(samples.tobytes()) + resampler.finish(), "<i2")
+    return samples.astype(np.float32) / np.float32(32768)
 
 
 def overlapping(samples: Samples, length: int, context: int) -> Iterator[tuple[Window, bool]]:

@@ -9,6 +9,7 @@ from msgspec import Meta
 from yapit import LoadError, SynthesizeRequest
 from yapit_plugin_hf_generic.loading import Loader
 from yapit_plugin_hf_generic.speaking.speaker import Knobs, Speaker, unknown_voice
+from yapit_plugin_hf_generic.stopping import stop_between_layers
 
 _Temperature = Annotated[float, Meta(gt=0, le=2)]
 
@@ -52,7 +53,7 @@ class BarkSpeaker(Speaker):
         # No codec makes sound of no token.
         self._least: int = max(1, generation.semantic_config.get("min_new_tokens") or 0)
         self.sample_rate = generation.sample_rate
-        self.lane.watch(self._bark)
+        stop_between_layers(self.lane, self._bark)
 
     def sound(self, request: SynthesizeRequest, knobs: BarkKnobs) -> torch.Tensor:
         """Return the whole speech."""

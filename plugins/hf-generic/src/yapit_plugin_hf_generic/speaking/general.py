@@ -13,6 +13,7 @@ from yapit import Context, LoadError, SynthesizeRequest
 from yapit_plugin_hf_generic.loading import Loader
 from yapit_plugin_hf_generic.speaking.speaker import Knobs, Speaker, SpeakingOptions
 from yapit_plugin_hf_generic.speaking.vocoding import vocoder
+from yapit_plugin_hf_generic.stopping import stop_between_layers
 
 _VOCODER = "espnet/fastspeech2_conformer_hifigan"
 # Hz, of the only recordings it was trained with; its configuration does not say.
@@ -65,7 +66,7 @@ class ForwardSpeaker(Speaker):
         self._speech, self._vocoder = model, sounding
         self._tokenizer = loader.part(transformers.AutoTokenizer)
         self.sample_rate = _sample_rate(loader, model if sounding is None else sounding)
-        self.lane.watch(model)
+        stop_between_layers(self.lane, model)
 
     def sound(self, request: SynthesizeRequest, knobs: Knobs) -> torch.Tensor:
         """Return the whole speech."""
@@ -99,7 +100,7 @@ class GeneratingSpeaker(Speaker):
             model=model, tokenizer=tokenizer, processor=processor, **placed
         )
         self.sample_rate = self._pipeline.sampling_rate or _sample_rate(loader, model)
-        self.lane.watch(model)
+        stop_between_layers(self.lane, model)
 
     def sound(self, request: SynthesizeRequest, knobs: GeneratingKnobs) -> NDArray[np.float32]:
         """Return the whole speech."""

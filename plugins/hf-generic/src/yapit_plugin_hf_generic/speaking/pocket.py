@@ -15,6 +15,7 @@ from yapit.audio import decode
 from yapit_plugin_hf_generic.loading import Loader
 from yapit_plugin_hf_generic.repositories import Repository
 from yapit_plugin_hf_generic.speaking.speaker import Knobs, Speaker, SpeakingOptions, unknown_voice
+from yapit_plugin_hf_generic.stopping import stop_between_layers
 
 _RECORDINGS = {".wav", ".flac", ".mp3", ".ogg"}
 _LONGEST_S = 60.0  # of a recording that a voice is taken from
@@ -51,8 +52,7 @@ class PocketSpeaker(Speaker):
         self._files = _voices(loader, options)
         self._latents: dict[str, torch.Tensor] = {}
         self.sample_rate = self._processor.feature_extractor.sampling_rate
-        self.lane.watch(self._pocket)
-        self.lane.watch(self._processor.audio_tokenizer)
+        stop_between_layers(self.lane, self._pocket, self._processor.audio_tokenizer)
 
     def sound(self, request: SynthesizeRequest, knobs: PocketKnobs) -> torch.Tensor:
         """Return the whole speech."""

@@ -12,9 +12,8 @@ import torch
 from msgspec import Meta, Struct, field
 from numpy.typing import NDArray
 
-from yapit import AudioChunk, BackendError, InvalidInputError, Synthesizer, SynthesizeRequest
+from yapit import AudioChunk, BackendError, InvalidInputError, Lane, Synthesizer, SynthesizeRequest
 from yapit.errors import did_you_mean
-from yapit_plugin_hf_generic.lane import Lane
 from yapit_plugin_hf_generic.loading import Loader
 from yapit_plugin_hf_generic.options import Options
 

@@ -12,6 +12,7 @@ from yapit_plugin_hf_generic.loading import Loader
 from yapit_plugin_hf_generic.speaking.embeddings import SpeakerEmbeddings
 from yapit_plugin_hf_generic.speaking.speaker import Knobs, Speaker, SpeakingOptions, unknown_voice
 from yapit_plugin_hf_generic.speaking.vocoding import vocoder
+from yapit_plugin_hf_generic.stopping import stop_between_layers
 
 _log = structlog.get_logger(__name__)
 _VOCODER = "microsoft/speecht5_hifigan"
@@ -42,8 +43,7 @@ class SpeechT5Speaker(Speaker):
         if not self._voices.names:
             _log.warning("no_speaker_embeddings", model=self.model.id, use="a neutral voice of poor quality")
         self.sample_rate = self._vocoder.config.sampling_rate
-        self.lane.watch(self._speech)
-        self.lane.watch(self._vocoder)
+        stop_between_layers(self.lane, self._speech, self._vocoder)
 
     def sound(self, request: SynthesizeRequest, knobs: SpeechT5Knobs) -> torch.Tensor:
         """Return the whole speech."""

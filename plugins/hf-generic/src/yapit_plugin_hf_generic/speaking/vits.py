@@ -11,6 +11,7 @@ from transformers.utils import is_phonemizer_available, is_uroman_available
 from yapit import InvalidInputError, LoadError, SynthesizeRequest
 from yapit_plugin_hf_generic.loading import Loader
 from yapit_plugin_hf_generic.speaking.speaker import Knobs, Speaker, SpeakingOptions, unknown_voice
+from yapit_plugin_hf_generic.stopping import stop_between_layers
 
 _Scale = Annotated[float, Meta(ge=0, le=2)]
 
@@ -46,7 +47,7 @@ class VitsSpeaker(Speaker):
             raise LoadError(f"The model '{self.model.id}' reads phonemes; try: pip install phonemizer")
         self._speakers = self._numbers(options)
         self.sample_rate = self._vits.config.sampling_rate
-        self.lane.watch(self._vits)
+        stop_between_layers(self.lane, self._vits)
 
     def sound(self, request: SynthesizeRequest, knobs: VitsKnobs) -> torch.Tensor | None:
         """Return the whole speech."""

@@ -7,8 +7,6 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import torch
-
 from yapit.settling import settle
 
 ItemT = TypeVar("ItemT")
@@ -20,10 +18,10 @@ class Left(BaseException):
 
 
 class Lane:
-    """Drives one blocking iterator after the other on one thread.
+    """Drives one blocking iterator after the other on one thread: for an adapter with one call at a time.
 
     An adapter that computes for minutes inside of a library would learn only at its next `yield` that the client has
-    gone. One that waits for a lane learns it at once, and the modules that are watched stop the library.
+    gone. One that waits for a lane learns it at once, and what it computes with asks `check` wherever it can stop.
 
     Args:
         name: of the thread.
@@ -32,13 +30,6 @@ class Lane:
     def __init__(self, name: str) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._left = threading.Event()
-
-    def watch(self, model: torch.nn.Module) -> None:
-        """Stop this model before its next layer once nobody waits."""
-        for module in model.modules():
-            if isinstance(module, torch.nn.ModuleList):
-                for layer in module:
-                    layer.register_forward_pre_hook(self._check)
 
     async def stream(self, begin: Callable[[], Iterator[ItemT]]) -> AsyncGenerator[ItemT, None]:
         """Yield what the iterator yields; when closed or cancelled, come back once its thread has let go of it.
@@ -62,6 +53,11 @@ class Lane:
         """End the thread."""
         self._thread.shutdown()
 
+    def check(self, *_: object) -> None:
+        """Raise `Left` if nobody waits any more; what a hook of a library is called with does not matter."""
+        if self._left.is_set():
+            raise Left
+
     async def _step(self, *call: Any) -> Any:
         running = asyncio.get_running_loop().run_in_executor(self._thread, *call)
         try:
@@ -70,7 +66,3 @@ class Lane:
             self._left.set()
             await settle(running)
             raise
-
-    def _check(self, *_: Any) -> None:
-        if self._left.is_set():
-            raise Left
