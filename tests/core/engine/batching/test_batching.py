@@ -574,7 +574,7 @@ def test_one_that_leaves_while_a_batch_waits_leaves_nothing_behind() -> None:
 
 def test_requests_leave_nothing_for_the_collector_of_garbage() -> None:
     def requests() -> int:
-        return sum(isinstance(each, members.Member) for each in gc.get_objects())
+        return sum(type(each) is members.Member for each in gc.get_objects())
 
     async def main() -> None:
         script = Script(held=True)
