@@ -16,6 +16,8 @@ PACKAGES = {
     "yapit": ROOT / "core",
     "yapit-plugin-espeak": ROOT / "plugins" / "espeak",
     "yapit-plugin-hf-generic": ROOT / "plugins" / "hf-generic",
+    "yapit-plugin-kokoro": ROOT / "plugins" / "kokoro",
+    "yapit-plugin-whisper": ROOT / "plugins" / "whisper",
 }
 
 
@@ -49,6 +51,20 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
                 "yapit_plugin_hf_generic/models.yaml",
                 "yapit_plugin_hf_generic/py.typed",
                 "yapit_plugin_hf_generic/generating/adapter.py",
+            },
+        ),
+        (
+            "yapit-plugin-kokoro",
+            "Apache-2.0",
+            {"yapit_plugin_kokoro/models.yaml", "yapit_plugin_kokoro/py.typed", "yapit_plugin_kokoro/adapter.py"},
+        ),
+        (
+            "yapit-plugin-whisper",
+            "Apache-2.0",
+            {
+                "yapit_plugin_whisper/models.yaml",
+                "yapit_plugin_whisper/py.typed",
+                "yapit_plugin_whisper/engines/native.py",
             },
         ),
     ],

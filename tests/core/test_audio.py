@@ -445,6 +445,19 @@ class TestJoiner:
         out = join(Joiner(24_000, fade_ms=0), [sound, silence(100_000), sound])
         assert out == sound + silence(6_000) + sound
 
+    def test_a_pause_is_heard_at_its_length_wherever_it_is(self) -> None:
+        sound, pause = tone(440, 0.1, phase=1), silence(48_000)
+        joiner = Joiner(24_000, fade_ms=0)
+        out = joiner.push(pause, pause=True) + joiner.push(silence(100)) + joiner.push(pause, pause=True)
+        joiner.begin()
+        out += joiner.push(sound) + joiner.push(pause, pause=True)
+        joiner.begin()
+        out += joiner.push(pause, pause=True)
+        joiner.begin()
+        out += joiner.push(silence(24_000)) + joiner.push(sound) + joiner.finish()
+        trimmed = silence(1_200)
+        assert out == pause + silence(100) + pause + sound + pause + pause + trimmed + sound
+
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_encoder_opened_early_gives_the_same_bytes(name: str) -> None:

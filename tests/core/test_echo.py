@@ -140,6 +140,23 @@ def test_the_transcript_is_as_long_as_the_audio() -> None:
     assert segment == Segment(text="This is an echo.", start_s=0, end_s=2.0, language="de")
 
 
+def test_a_transcript_can_have_segments_words_and_tokens() -> None:
+    asked = TranscribeRequest(pcm=bytes(32_000), sample_rate=8_000, word_times=True, logprobs=True)
+    first, second = answer("transcribe", asked, segments=2)
+    assert first.text + second.text == "This is an echo. This is an echo."
+    assert [(part.start_s, part.end_s) for part in (first, second)] == [(0, 1), (1, 2)]
+    assert [(word.text, word.start_s, word.end_s) for word in second.words][-1] == ("echo.", 1.75, 2.0)
+    assert all(first.text[word.offset :].startswith(word.text) for word in first.words)
+    assert "".join(token.text for token in first.token_logprobs) == "Thisisanecho."
+
+
+def test_a_transcript_can_be_nothing_or_what_is_listed() -> None:
+    asked = TranscribeRequest(pcm=bytes(320), sample_rate=8_000)
+    assert answer("transcribe", asked, silence=True) == []
+    listed = [{"text": "Hi", "start_s": 0, "end_s": 1, "tokens": [1]}]
+    assert answer("transcribe", asked, answer=listed) == [Segment(text="Hi", start_s=0, end_s=1, tokens=(1,))]
+
+
 @pytest.mark.parametrize(("asked", "dimensions"), [(None, 16), (5, 5)])
 def test_vectors_have_length_one_and_differ(asked: int | None, dimensions: int) -> None:
     found: list[Embedding] = answer("embed", EmbedRequest(inputs=("a", "b", (97,), "a"), dimensions=asked))

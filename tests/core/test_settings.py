@@ -7,7 +7,17 @@ import pytest
 
 from yapit import Model, SettingsError
 from yapit.errors import ModelNotFoundError
-from yapit.settings import LogSettings, ServerSettings, Settings, SpeechSettings, catalog, leaves, load, schema
+from yapit.settings import (
+    LogSettings,
+    ServerSettings,
+    Settings,
+    SpeechSettings,
+    TranscriptionSettings,
+    catalog,
+    leaves,
+    load,
+    schema,
+)
 
 EXAMPLE = """
 server:
@@ -351,6 +361,52 @@ def test_tts_1_is(tmp_path: Path, models: list[Model], settings: Settings, wante
 def test_every_openai_speech_model_is_an_alias(tmp_path: Path) -> None:
     found = catalog(Settings(), {"p": [KOKORO]}, tmp_path)
     assert {found[name].id for name in ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")} == {"kokoro"}
+
+
+def listening(name: str, backend: str = "b") -> Model:
+    return Model(id=name, backend=backend, tasks=("transcribe",))
+
+
+EAR, HEARS_ITSELF, REAL = listening("ear"), listening("echo", "echo"), listening("large", "whisper")
+
+
+@pytest.mark.parametrize(
+    ("models", "settings", "wanted"),
+    [
+        ([HEARS_ITSELF, KOKORO, EAR, listening("other")], Settings(), "ear"),
+        ([HEARS_ITSELF], Settings(), "echo"),
+        ([HEARS_ITSELF, EAR, REAL], Settings(), "large"),
+        ([REAL, EAR], Settings(transcription=TranscriptionSettings(default_model="ear")), "ear"),
+        ([REAL, EAR], Settings(speech=SpeechSettings(default_model="ear")), "large"),
+        ([REAL, EAR], Settings(aliases={"whisper-1": "ear"}), "ear"),
+        ([EAR, listening("whisper-1")], Settings(), "whisper-1"),
+        ([REAL, EAR], Settings(models=("ear",)), "ear"),
+    ],
+    ids=[
+        "the first that listens and does not echo",
+        "echo when nothing else listens",
+        "a whisper before others",
+        "the default model",
+        "not the default of speech",
+        "what aliases sets",
+        "a model of that very name",
+        "a model that is served",
+    ],
+)
+def test_whisper_1_is(tmp_path: Path, models: list[Model], settings: Settings, wanted: str) -> None:
+    assert catalog(settings, {"p": models}, tmp_path)["whisper-1"].id == wanted
+
+
+def test_every_openai_listening_model_is_an_alias(tmp_path: Path) -> None:
+    found = catalog(Settings(), {"p": [KOKORO, EAR]}, tmp_path)
+    assert {found[name].id for name in ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")} == {"ear"}
+    assert found["tts-1"].id == "kokoro"
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(2.5, (180, 250)), (0, (None, None))])
+def test_a_transcription_may_take_so_long(factor: float, expected: tuple[float | None, float | None]) -> None:
+    chosen = TranscriptionSettings(timeout_factor=factor)
+    assert (chosen.timeout_s(10), chosen.timeout_s(100)) == expected
 
 
 def test_without_a_model_that_speaks_tts_1_is_unknown(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
-from yapit import Word
-from yapit.subtitles import subtitles
+from yapit import Segment, Word
+from yapit.subtitles import captions, subtitles
 
 TEXT = "Hello, world! A <second> line & more words than will fit upon it."
 
@@ -53,3 +53,23 @@ def test_nothing_said_is_no_cue() -> None:
 def test_hours_are_shown() -> None:
     late = (Word(text="late", start_s=3725.25, end_s=3725.9996, offset=0),)
     assert "01:02:05,250 --> 01:02:06,000" in subtitles("late", late, "srt")
+
+
+def test_an_arrow_in_a_text_is_no_arrow_of_times() -> None:
+    assert "a -> b" in subtitles("a --> b", words("a --> b"), "srt")
+    said = Segment(text=" x --> y ---->\n z ", start_s=0, end_s=1)
+    for kind in ("srt", "vtt"):
+        assert captions([said], kind).count("-->") == 1
+
+
+def test_each_segment_that_says_something_is_a_cue() -> None:
+    segments = [
+        Segment(text=" Hello.", start_s=-0.5, end_s=59.9996),
+        Segment(text=" \n", start_s=60, end_s=61),
+        Segment(text=" Again\n& again.", start_s=3599.9996, end_s=3599),
+    ]
+    assert captions(segments, "srt") == (
+        "1\n00:00:00,000 --> 00:01:00,000\nHello.\n\n2\n01:00:00,000 --> 01:00:00,000\nAgain & again.\n"
+    )
+    assert captions(segments, "vtt").endswith("01:00:00.000 --> 01:00:00.000\nAgain &amp; again.\n")
+    assert captions([], "vtt") == "WEBVTT\n"

@@ -227,3 +227,48 @@ def test_a_stop_cancels_the_task_that_answers_and_waits_for_what_it_waits_for() 
         assert seen == ["req_1"]
 
     run(main())
+
+
+# ── how long it may take ──────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ([(0.01, False)], "0.01 s"),
+        ([(0.01, False), (30.0, False)], None),
+        ([(0.01, True), (30.0, False)], "0.01 s"),
+        ([(30.0, True), (0.01, False)], "0.01 s"),
+        ([(30.0, False), (0.01, True)], "0.01 s"),
+    ],
+)
+def test_a_later_limit_counts_unless_the_earlier_one_is_firm(
+    limits: list[tuple[float, bool]], says: str | None
+) -> None:
+    async def main() -> None:
+        with Ticket("req_1").bound() as ticket:
+            for seconds, firm in limits:
+                ticket.within(seconds, firm=firm)
+            assert ticket.deadline is not None
+            try:
+                async with asyncio.timeout(0.1):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                assert says is None
+                assert ticket.reason is None
+            except asyncio.CancelledError:
+                error = ticket.stopped()
+                assert isinstance(error, DeadlineError)
+                assert str(says) in error.message
+            else:
+                raise AssertionError
+
+    run(main())
+
+
+def test_a_limit_is_forgotten_with_its_request() -> None:
+    async def main() -> None:
+        with Ticket("req_1").bound() as ticket:
+            ticket.within(0.01)
+        await asyncio.sleep(0.03)
+        assert ticket.reason is None
+
+    run(main())

@@ -109,3 +109,10 @@ def test_a_wrong_file_stops_the_start(file: Path, text: str) -> None:
 def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"absent\.yaml.*No such file"):
         VoiceMap({}, tmp_path / "absent.yaml")
+
+
+def test_a_language_alone_leaves_the_voice_to_the_model() -> None:
+    names = VoiceMap({})
+    assert names.resolve(MODEL, None, "fr") is None
+    assert names.resolve(MODEL, None) == names.resolve(MODEL, None, "") == "heart"
+    assert names.resolve(MODEL, "george", "fr") == "george"

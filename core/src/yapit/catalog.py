@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
+from yapit.blends import is_blend, read_blend, spell_blend
 from yapit.errors import InvalidInputError, ModelNotFoundError, SettingsError, did_you_mean
 from yapit.quantities import seconds
 from yapit.tasks import TASKS
@@ -54,6 +55,7 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         voices: what `voice` may be; any when empty.
         voice_aliases: further names of voices, such as OpenAI's.
         voice_variants: suffixes that may follow a voice's id after `+`.
+        voice_blends: mixtures of voices are voices too, as `yapit.blends` writes them.
         languages: BCP 47 tags.
         sample_rate: Hz of the speech it makes.
         speed_range: the speeds its adapter honours itself; the core stretches the rest, keeping the pitch.
@@ -86,6 +88,7 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     voices: tuple[Voice, ...] = ()
     voice_aliases: dict[str, str] = {}
     voice_variants: tuple[str, ...] = ()
+    voice_blends: bool = False
     languages: tuple[str, ...] = ()
     sample_rate: int | None = None
     speed_range: tuple[float, float] = (1.0, 1.0)
@@ -113,7 +116,8 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     def voice(self, wanted: str | None) -> str | None:
         """Return the voice id that `wanted` names, or the default one; None if the model has no list.
 
-        It may be an id, an alias, or a language tag (then the first voice of that language is meant), in any case.
+        It may be an id, an alias, or a language tag (then the first voice of that language is meant), in any case; or a
+        blend of those, if the model takes any. An alias may stand for a blend.
 
         Raises:
             InvalidInputError: the model has no such voice; the message lists near ones.
@@ -121,6 +125,17 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         name = wanted or self.defaults.get("voice") or (self.voices[0].id if self.voices else None)
         if not self.voices or name is None or any(voice.id == name for voice in self.voices):
             return name
+        if self.voice_blends:
+            aliases = {alias.casefold(): target for alias, target in self.voice_aliases.items()}
+            meant = aliases.get(name.casefold(), name)
+            if is_blend(meant):
+                return spell_blend(
+                    tuple(share._replace(voice=self._listed(share.voice)) for share in read_blend(meant))
+                )
+        return self._listed(name)
+
+    def _listed(self, name: str) -> str:
+        """Return the id that one name stands for; raises as `voice`."""
         known = {tag.casefold(): voice.id for voice in reversed(self.voices) for tag in voice.languages[:1]}
         known |= {voice.id.casefold(): voice.id for voice in self.voices}
         aliases = {alias.casefold(): target for alias, target in self.voice_aliases.items()}

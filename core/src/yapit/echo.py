@@ -46,6 +46,7 @@ from yapit.schemas import (
     TokenLogprob,
     TranscribeRequest,
     Usage,
+    Word,
 )
 
 SAMPLE_RATE = 24_000
@@ -117,12 +118,45 @@ class EchoSynthesizer(_Echo, Synthesizer):
 
 
 class EchoTranscriber(_Echo, Transcriber):
-    """Hears the same sentence in everything."""
+    """Hears the same sentence in everything, or what its option `answer` lists: the fields of each segment.
+
+    Further options: `segments` is how often it hears the sentence, `silence` lets it hear nothing.
+    """
+
+    def __init__(self, model: Model, context: Context) -> None:
+        super().__init__(model, context)
+        self.answer = msgspec.convert(model.options.get("answer", ()), tuple[Segment, ...])
+        self.count = 0 if model.options.get("silence") else int(model.options.get("segments", 1))
 
     async def transcribe(self, request: TranscribeRequest) -> AsyncIterator[Segment]:
-        """Yield one segment as long as the audio."""
-        await self._pause()
-        yield Segment(text="This is an echo.", start_s=0, end_s=request.duration_s, language=request.language or "en")
+        """Yield segments that together are as long as the audio, or the scripted ones."""
+        length_s = request.duration_s / (self.count or 1)
+        heard = (_heard(request, number, length_s) for number in range(self.count))
+        for segment in self.answer or heard:
+            await self._pause()
+            yield segment
+            if self.fails:
+                raise BackendError("The echo model was told to fail.")
+
+
+def _heard(request: TranscribeRequest, number: int, length_s: float) -> Segment:
+    """Return the sentence as segment `number`, its words equally long and certain, if they were asked for."""
+    said = ["This", "is", "an", "echo."]
+    start_s, step_s = number * length_s, length_s / len(said)
+    text = " ".join(said)
+    words = (
+        Word(text=word, start_s=start_s + i * step_s, end_s=start_s + (i + 1) * step_s, offset=text.index(word))
+        for i, word in enumerate(said)
+    )
+    tokens = (LikelyToken(text=word, logprob=0.0, data=word.encode()) for word in said)
+    return Segment(
+        text=text if number == 0 else f" {text}",
+        start_s=start_s,
+        end_s=start_s + length_s,
+        words=tuple(words) if request.word_times else (),
+        language=request.language or "en",
+        token_logprobs=tuple(tokens) if request.logprobs else (),
+    )
 
 
 class EchoEmbedder(_Echo, Embedder):

@@ -57,12 +57,14 @@ class SynthesizeRequest(Request, frozen=True, kw_only=True):
 class AudioChunk(Chunk, frozen=True, kw_only=True):
     """A stretch of speech: PCM of any length at `sample_rate` Hz, and the words that begin in it, if the model knows.
 
-    Word times count from the first sample of the call, not of the chunk.
+    Word times count from the first sample of the call, not of the chunk. A `pause` is silence that the text asks for:
+    it is heard at its full length, while other silence between sentences is shortened.
     """
 
     pcm: bytes
     sample_rate: int
     words: tuple[Word, ...] = ()
+    pause: bool = False
 
     @classmethod
     def from_samples(cls, samples: Any, sample_rate: int, words: tuple[Word, ...] = ()) -> AudioChunk:

@@ -16,6 +16,7 @@ from yapit.quantities import seconds, size
 FILE = "yapit.yaml"
 PREFIX = "YAPIT_"
 _OPENAI_SPEECH_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+_OPENAI_LISTENING_MODELS = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 # Further names of settings, weaker than the YAPIT_ ones: short forms, and what existing deployments set.
 _OTHER_NAMES = {
     "YAPIT_HOST": "server.host",
@@ -92,6 +93,28 @@ class SpeechSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     voice_map_file: str | None = None
 
 
+class TranscriptionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How speech becomes text.
+
+    Args:
+        default_model: what `whisper-1` and the command line use; the first model that listens when None.
+        max_upload_bytes: a larger file gets 413; 0 = no limit. `server.max_body_bytes` does not hold for recordings.
+        max_audio_s: a longer recording gets 400, however small its file is; 0 = no limit.
+        min_timeout_s: seconds that a transcription may take at least, from when the recording is known.
+        timeout_factor: it may take so many times the recording's length; 0 leaves it to `server.timeout_s`.
+    """
+
+    default_model: str | None = None
+    max_upload_bytes: Annotated[int, Meta(ge=0)] = 25 * 1024 * 1024
+    max_audio_s: Annotated[float, Meta(ge=0)] = 14_400.0
+    min_timeout_s: Annotated[float, Meta(ge=0)] = 180.0
+    timeout_factor: Annotated[float, Meta(ge=0)] = 2.5
+
+    def timeout_s(self, duration_s: float) -> float | None:
+        """Return the time that a recording of this length may take; None if nothing is said of it here."""
+        return max(self.min_timeout_s, self.timeout_factor * duration_s) if self.timeout_factor else None
+
+
 class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How models are loaded, kept, shared and given back; a catalog entry may say otherwise for its model.
 
@@ -160,6 +183,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Args:
         server: where the server listens and whom it lets in.
         speech: how text becomes speech.
+        transcription: how speech becomes text.
         engine: how models are loaded, kept, shared and given back.
         cache: whether work that was done before is done again.
         log: what is logged.
@@ -174,6 +198,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     server: ServerSettings = ServerSettings()
     speech: SpeechSettings = SpeechSettings()
+    transcription: TranscriptionSettings = TranscriptionSettings()
     engine: EngineSettings = EngineSettings()
     cache: CacheSettings = CacheSettings()
     log: LogSettings = LogSettings()
@@ -293,14 +318,21 @@ def _housed(model: Model, interpreters: Mapping[str, str]) -> Model:
 
 
 def _openai_aliases(settings: Settings, models: list[Model]) -> dict[str, str]:
-    wanted = settings.speech.default_model
     named = {settings.aliases.get(name, name) for name in settings.models}
     served = [model for model in models if not named or named & {model.id, *model.aliases}]
-    # echo only hums: it is the default when nothing else speaks.
-    speaking = sorted((m for m in served if "synthesize" in m.tasks), key=lambda model: model.backend == "echo")
-    target = wanted or (speaking[0].id if speaking else None)
     taken = {name for model in models for name in (model.id, *model.aliases)}
-    return {name: target for name in _OPENAI_SPEECH_MODELS if name not in taken} if target else {}
+    aliases: dict[str, str] = {}
+    for task, wanted, names in (
+        ("synthesize", settings.speech.default_model, _OPENAI_SPEECH_MODELS),
+        ("transcribe", settings.transcription.default_model, _OPENAI_LISTENING_MODELS),
+    ):
+        # echo only hums and hears itself: it is the default when nothing else does the task. `whisper-1` is a Whisper.
+        able = [model for model in served if task in model.tasks]
+        able.sort(key=lambda model: (model.backend == "echo", model.backend != "whisper"))
+        target = wanted or (able[0].id if able else None)
+        if target:
+            aliases |= {name: target for name in names if name not in taken}
+    return aliases
 
 
 def _model_files(settings: Settings, folder: Path) -> list[Path]:

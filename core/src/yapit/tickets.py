@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal
 
-from yapit.errors import YapitError
+from yapit.errors import DeadlineError, YapitError
 
 CacheOutcome = Literal["hit", "miss", "coalesced"]
 
@@ -45,11 +45,28 @@ class Ticket:
         self.cache: CacheOutcome | None = None
         self._task: asyncio.Task[object] | None = None
         self._error: YapitError | None = None
+        self._firm = False  # whether the deadline may be put off
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def reason(self) -> YapitError | None:
         """Why it was stopped; None if it was not."""
         return self._error
+
+    def within(self, seconds: float, *, firm: bool = False) -> None:
+        """Stop the request unless it is answered within so many seconds from now.
+
+        This replaces an earlier limit, also by a later one, unless that is firm.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        if self._firm and self.deadline is not None and self.deadline <= deadline:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self.deadline, self._firm = deadline, firm or self._firm
+        late = DeadlineError(f"The request took longer than {seconds:g} s and was stopped.")
+        self._timer = loop.call_at(deadline, self.stop, late)
 
     def stop(self, error: YapitError) -> bool:
         """Cancel the task that answers, wherever it waits; return False if it has ended or been stopped before."""
@@ -78,6 +95,8 @@ class Ticket:
         finally:
             _current.reset(token)
             self._task = None
+            if self._timer is not None:
+                self._timer.cancel()
 
 
 _current: ContextVar[Ticket] = ContextVar("ticket")

@@ -54,7 +54,7 @@ class Timeline:
         if chunk.sample_rate != self._rate:
             raise BackendError(f"The model changed its sample rate from {self._rate} to {chunk.sample_rate} Hz.")
         self._samples += len(chunk.pcm) // 2
-        audio = self._tempo.process(self._joiner.push(chunk.pcm))
+        audio = self._tempo.process(self._joiner.push(chunk.pcm, pause=chunk.pause))
         if not (self._wanted and chunk.words):
             return Part(audio)
         self._native = True

@@ -40,12 +40,16 @@ class VoiceMap:
         """Return the map that the settings describe."""
         return cls(settings.voice_map, Path(settings.voice_map_file) if settings.voice_map_file else None)
 
-    def resolve(self, model: Model, wanted: str | None) -> str | None:
+    def resolve(self, model: Model, wanted: str | None, language: str | None = None) -> str | None:
         """Return the model's voice that `wanted` names, by the map or directly.
+
+        Without a name but with a language it is None: the adapter takes a voice of that language.
 
         Raises:
             InvalidInputError: neither the map nor the model knows it.
         """
+        if not wanted and language:
+            return None
         self._refresh()
         mapped = self._map.get(wanted.casefold()) if wanted else None
         if mapped is not None:

@@ -18,7 +18,6 @@ _CONTAINERS = "mp3,flac,ogg,wav,w64,aiff,mov,mp4,matroska,webm,aac,mpeg"
 _LOWEST_RATE, _HIGHEST_RATE = 1_000, 768_000  # Hz; the resampler's tables grow with the ratio of the rates
 _MOST_CHANNELS = 64
 _MIXED_BY_FFMPEG = 2  # channels; FFmpeg refuses layouts it has no name for, such as 9 channels of WAV
-_TOO_LONG = "audio_too_long"
 
 
 def decode(
@@ -63,7 +62,8 @@ def decode_chunks(
             for frame in _frames(container, param):
                 seconds += frame.samples / _checked_rate(frame, param)
                 if max_seconds is not None and seconds > max_seconds:
-                    raise InvalidInputError(f"the audio is longer than {max_seconds:g} s", param=param, code=_TOO_LONG)
+                    message = f"the audio is longer than {max_seconds:g} s"
+                    raise InvalidInputError(message, param=param, code="audio_too_long")
                 pcm = mono.process(frame)
                 some = some or bool(pcm)
                 if pcm:

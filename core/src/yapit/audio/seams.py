@@ -83,9 +83,12 @@ class Joiner:
             self._seam_open = True
         self._hold = 0 if last else self._fade
 
-    def push(self, pcm: bytes) -> bytes:
-        """Take any number of samples of the current piece and return those that are ready, perhaps none."""
-        self._accept(self._piece.push(pcm))
+    def push(self, pcm: bytes, *, pause: bool = False) -> bytes:
+        """Take any number of samples of the current piece and return those that are ready, perhaps none.
+
+        A `pause` is silence that is never trimmed.
+        """
+        self._accept(self._piece.pause(pcm) if pause else self._piece.push(pcm))
         return self._take()
 
     def finish(self) -> bytes:
@@ -178,6 +181,13 @@ class _Piece:
             self._run = (len(pcm) - end) // SAMPLE_BYTES
             return before + pcm[start:]
         return before + pcm[start:end] + self._run_out(pcm[end:])
+
+    def pause(self, pcm: bytes) -> bytes:
+        """Return the silence, which counts as sound."""
+        self.pushed = True
+        before, _ = self._before(pcm, 0)
+        self._run = 0
+        return before + pcm
 
     def _before(self, pcm: bytes, first: int) -> tuple[bytes, int]:
         """Return what was held and now goes out before the chunk, and where in the chunk its kept part starts."""

@@ -13,6 +13,7 @@ from yapit.cli.plugins import plugins
 from yapit.cli.ps import ps
 from yapit.cli.serve import serve
 from yapit.cli.speak import speak
+from yapit.cli.transcribe import transcribe
 from yapit.errors import StartupError, YapitError
 from yapit.plugins import Plugins
 
@@ -52,7 +53,7 @@ def cli(config: Path | None) -> None:
         os.environ["YAPIT_CONFIG"] = str(config)
 
 
-for command in (serve, speak, ps, models, plugins, config):
+for command in (serve, speak, transcribe, ps, models, plugins, config):
     cli.add_command(command)
 
 

@@ -67,7 +67,7 @@ def speak(  # noqa: PLR0913, PLR0917 - a command has the options it has
     utterance = Utterance(
         model=chosen,
         text=_text(text),
-        voice=VoiceMap.of(effective.speech).resolve(chosen, voice),
+        voice=VoiceMap.of(effective.speech).resolve(chosen, voice, language),
         speed=speed,
         language=language,
         format=_format(output, audio_format),

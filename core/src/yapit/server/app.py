@@ -11,14 +11,26 @@ from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.types import HTTPScope, Message, Middleware, Scope
+from litestar.types import HTTPScope, Message, Middleware, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from yapit import __version__
 from yapit.engine import Engine
 from yapit.errors import YapitError, shutting_down
 from yapit.plugins import Plugins
-from yapit.server import classify, embeddings, health, loaded, metrics, models, rerank, score, speech, writing
+from yapit.server import (
+    classify,
+    embeddings,
+    health,
+    listening,
+    loaded,
+    metrics,
+    models,
+    rerank,
+    score,
+    speech,
+    writing,
+)
 from yapit.server.desk import Desk
 from yapit.server.keys import require_key
 from yapit.server.problems import answer, respond
@@ -61,19 +73,29 @@ class Application(Litestar):
 
         try:
             with self.parts.desk.serve(scope, request_id.decode()) as ticket:
-                self._check_state(scope)
-                await super().__call__(scope, receive, send_with_id)
+                await self._serve(ticket, scope, receive, send_with_id)
         except YapitError as error:
-            await _answer(error, scope, receive, send_with_id)
-        except asyncio.CancelledError:
-            # Stopped before there was a response; or uvicorn's, for what still runs when all others have ended.
-            reason = ticket.stopped() if ticket is not None else None
             if status == 0:
-                await _answer(reason or shutting_down(), scope, receive, send_with_id)
+                await _answer(error, scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # Uvicorn's, for what still runs when all others have ended.
+            if status == 0:
+                await _answer(shutting_down(), scope, receive, send_with_id)
         finally:
             elapsed_ms = round((time.perf_counter() - started) * 1000, 1)
             # The path and not the query, which may hold what the user said.
             _log.info("request", method=scope["method"], path=scope["path"], status=status, duration_ms=elapsed_ms)
+
+    async def _serve(self, ticket: Ticket, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """Answer, while the ticket knows the task: a stop before there is a response is an error of the request."""
+        self._check_state(scope)
+        try:
+            await super().__call__(scope, receive, send)
+        except asyncio.CancelledError:
+            error = ticket.stopped()
+            if error is None:
+                raise
+            raise error from None
 
     @property
     def parts(self) -> Services:
@@ -115,6 +137,7 @@ def create_app(effective: Settings, plugins: Plugins | None = None) -> Applicati
             *metrics.ROUTES,
             *models.ROUTES,
             *speech.ROUTES,
+            *listening.ROUTES,
             *embeddings.ROUTES,
             *rerank.ROUTES,
             *score.ROUTES,

@@ -1,6 +1,5 @@
 """Who is being served: every request gets a ticket, by which it can be stopped wherever it waits."""
 
-import asyncio
 import hmac
 from collections import defaultdict
 from collections.abc import Iterator
@@ -8,10 +7,12 @@ from contextlib import contextmanager
 
 from litestar.types import HTTPScope
 
-from yapit.errors import DeadlineError, InvalidInputError, NotFoundError, StoppedError, shutting_down
+from yapit.errors import InvalidInputError, NotFoundError, StoppedError, shutting_down
 from yapit.quantities import seconds
 from yapit.settings import ServerSettings
 from yapit.tickets import Ticket, current
+
+_USUAL_TIMEOUT_S = ServerSettings().timeout_s
 
 
 class Desk:
@@ -38,22 +39,16 @@ class Desk:
             InvalidInputError: the request asks for a time that is no time.
         """
         headers = dict(scope["headers"])
-        timeout_s = self._timeout_s(headers)
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout_s is None else loop.time() + timeout_s
+        timeout_s, firm = self._timeout_s(headers)
         store = b"no-store" not in headers.get(b"cache-control", b"").lower()
-        ticket = Ticket(request_id, client_of(scope, headers), deadline=deadline, store=store)
-        timer = None
-        if deadline is not None:
-            late = DeadlineError(f"The request took longer than {timeout_s:g} s and was stopped.")
-            timer = loop.call_at(deadline, ticket.stop, late)
+        ticket = Ticket(request_id, client_of(scope, headers), store=store)
+        if timeout_s is not None:
+            ticket.within(timeout_s, firm=firm)
         self._tickets[request_id].add(ticket)
         try:
             with ticket.bound():
                 yield ticket
         finally:
-            if timer is not None:
-                timer.cancel()
             self._tickets[request_id].discard(ticket)
             if not self._tickets[request_id]:
                 del self._tickets[request_id]
@@ -81,19 +76,22 @@ class Desk:
         for ticket in [ticket for tickets in self._tickets.values() for ticket in tickets]:
             ticket.stop(shutting_down())
 
-    def _timeout_s(self, headers: dict[bytes, bytes]) -> float | None:
-        """Return the time the request may take: what it asks for, at most what the settings say."""
-        limit = self._settings.timeout_s or None
+    def _timeout_s(self, headers: dict[bytes, bytes]) -> tuple[float | None, bool]:
+        """Return the time the request may take: what it asks for, at most what the settings say; and if that is firm.
+
+        What nobody has chosen does not bind a route that knows better how long its work takes.
+        """
+        limit, chosen = self._settings.timeout_s or None, self._settings.timeout_s != _USUAL_TIMEOUT_S
         text = headers.get(b"x-yapit-timeout")
         if text is None:
-            return limit
+            return limit, chosen
         try:
             wanted = seconds(text.decode("latin-1"))
         except ValueError as error:
             raise InvalidInputError(f"Invalid header 'x-yapit-timeout': {error}.", param="x-yapit-timeout") from error
         if wanted <= 0:
             raise InvalidInputError("Invalid header 'x-yapit-timeout': no time is left.", param="x-yapit-timeout")
-        return wanted if limit is None else min(wanted, limit)
+        return (wanted, True) if limit is None or wanted <= limit else (limit, chosen)
 
 
 def key_of(headers: dict[bytes, bytes]) -> bytes:

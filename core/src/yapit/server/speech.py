@@ -213,7 +213,7 @@ def _utterance(parts: Services, body: Saying, audio_format: str, *, words: bool)
     return Utterance(
         model=model,
         text=body.input,
-        voice=parts.voices.resolve(model, wanted),
+        voice=parts.voices.resolve(model, wanted, body.language),
         language=body.language,
         speed=1.0 if body.speed is None else body.speed,
         instructions=body.instructions,

@@ -255,6 +255,7 @@ CHAT = GenerateRequest(prompt="Hello.")
         (TRANSCRIBE, AUDIO, True),
         (TRANSCRIBE, changed(AUDIO, temperature=0.0), True),
         (TRANSCRIBE, changed(AUDIO, temperature=0.2), False),
+        (TRANSCRIBE, changed(AUDIO, path="a.pcm", temperature=0.0, options={"seed": 5}), False),
         (TRANSCRIBE, changed(AUDIO, temperature=0.2, options={"seed": 5}), True),
         (SYNTHESIZE, SAID, True),
         (SYNTHESIZE, changed(SAID, options={"temperature": 0.7}), False),

@@ -64,7 +64,7 @@ class Keys:
 
     def _key(self, task: Task, model: Model, request: Request, further: tuple[object, ...]) -> bytes | None:
         try:
-            if isinstance(request, SynthesizeRequest) and request.voice is None:
+            if isinstance(request, SynthesizeRequest) and request.voice is None and not request.language:
                 request = msgspec.structs.replace(request, voice=model.voice(None))
             said = _encode((_FORMAT, __version__, task.name, self._model(model), request, further))
         except (YapitError, TypeError, ValueError, OverflowError):
@@ -96,7 +96,8 @@ class Keys:
 
 
 def _is_deterministic(task: Task, model: Model, request: Request) -> bool:
-    if task is PROVISION or not model.deterministic:
+    if task is PROVISION or not model.deterministic or getattr(request, "path", None) is not None:
+        # A file lasts only as long as the request that names it.
         return False
     asked = {name: value for name in ("seed", "temperature") if (value := getattr(request, name, None)) is not None}
     seed = asked.get("seed", request.options.get("seed"))

@@ -1,0 +1,52 @@
+"""Kokoro: a small model that speaks nine languages with 54 voices, and any mixture of them."""
+
+import os
+from importlib.resources import files
+from typing import Any
+
+from yapit import Backend, Context, Model, Synthesizer, hookimpl, read_models
+
+BACKEND = "kokoro"
+
+
+@hookimpl
+def register_models() -> list[Model]:
+    """Return the published models with their voices; none is downloaded before it is used."""
+    return read_models(files(__name__) / "models.yaml")
+
+
+@hookimpl
+def register_backends() -> list[Backend]:
+    """Return the backend as a heavy one: each model has a process of its own, whose memory is given back whole."""
+    return [Backend(name=BACKEND, heavy=True)]
+
+
+@hookimpl
+def complete_model(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the tasks of an entry that only has a source, if that is a Kokoro."""
+    source = entry.get("source")
+    if not isinstance(source, str) or entry.get("backend", BACKEND) != BACKEND:
+        return None
+    from yapit_plugin_kokoro.describing import describe
+
+    return describe(source)
+
+
+@hookimpl
+def synthesize(model: Model, context: Context) -> Synthesizer | None:
+    """Return the adapter that speaks, or None if the backend is not this one."""
+    if model.backend != BACKEND:
+        return None
+    _before_torch()
+    from yapit_plugin_kokoro.adapter import KokoroSynthesizer
+
+    return KokoroSynthesizer(model, context)
+
+
+def _before_torch() -> None:
+    """Let idle threads sleep: on busy cores, threads that spin make a small model a hundred times slower.
+
+    OpenMP reads this when torch is imported, and never again.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

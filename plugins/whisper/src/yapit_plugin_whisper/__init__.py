@@ -1,0 +1,46 @@
+"""Every Whisper: recordings of any length are written down or translated, by CTranslate2 or transformers."""
+
+import os
+from importlib.resources import files
+from typing import Any
+
+from yapit import Backend, Context, Model, Transcriber, hookimpl, read_models
+
+BACKEND = "whisper"
+
+
+@hookimpl
+def register_models() -> list[Model]:
+    """Return well-known models, none of which is downloaded before it is used."""
+    return read_models(files(__name__) / "models.yaml")
+
+
+@hookimpl
+def register_backends() -> list[Backend]:
+    """Return the backend as a heavy one: each model has a process of its own, whose memory is given back whole."""
+    return [Backend(name=BACKEND, heavy=True)]
+
+
+@hookimpl
+def complete_model(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what an entry leaves out whose source is a Whisper's, before a plugin for any model is asked."""
+    source = entry.get("source")
+    if not isinstance(source, str) or entry.get("backend", BACKEND) != BACKEND:
+        return None
+    from yapit_plugin_whisper.describing import describe
+
+    found = describe(source, entry.get("revision"))
+    return None if found is None else {"backend": BACKEND, **found}
+
+
+@hookimpl
+def transcribe(model: Model, context: Context) -> Transcriber | None:
+    """Return the adapter that listens, or None if the backend is not this one."""
+    if model.backend != BACKEND:
+        return None
+    # OpenMP reads it when torch is imported, and never again: threads that spin make busy cores a hundred times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from yapit_plugin_whisper.adapter import WhisperTranscriber
+
+    return WhisperTranscriber(model, context)
