@@ -2,7 +2,8 @@
 
 A Kokoro of its true size (82 million parameters, random weights, so that what it says is noise) on one thread speaks a
 page of ten sentences. The limit is a bare loop over the same sentences, in a process of its own: misaki's phonemes, and
-the model in the precision that the server has chosen. Rounds alternate, ratios are of one round, and the median counts.
+the model in the same precision, bfloat16, or the one that `DTYPE` names. Rounds alternate, ratios are of one round, and
+the median counts.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 PORT = 18_438
 ROUNDS = 3
 VOICE = "af_heart"
+DTYPE = os.environ.get("DTYPE", "bfloat16")
 FIRST_LIMIT, WHOLE_LIMIT = 1.25, 1.05
 SENTENCES = [
     "The old harbour was quiet in the early morning.",
@@ -42,7 +44,7 @@ TRUE_SIZE = {
     "plbert": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 2048, "num_hidden_layers": 12},
     "istftnet": {"resblock_kernel_sizes": [3, 7, 11], "resblock_dilation_sizes": [[1, 3, 5]] * 3},
 }
-MODELS = "models: [{{id: page, backend: kokoro, tasks: [synthesize], source: {folder}, options: {{threads: 1}}}}]"
+MODELS = "models: [{{id: page, backend: kokoro, tasks: [synthesize], source: {folder}, options: {options}}}]"
 
 
 # ── offline ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -119,9 +121,9 @@ def main() -> None:
 
     folder = Path(tempfile.mkdtemp())
     model = kokoros.save_kokoro(folder / "model", (VOICE,), sizes=TRUE_SIZE)
-    (folder / "models.yaml").write_text(MODELS.format(folder=model))
+    (folder / "models.yaml").write_text(MODELS.format(folder=model, options=f"{{threads: 1, dtype: {DTYPE}}}"))
     null, pipe = subprocess.DEVNULL, subprocess.PIPE
-    command = [sys.executable, __file__, str(model), os.environ.get("DTYPE", "bfloat16")]
+    command = [sys.executable, __file__, str(model), DTYPE]
     yapit = str(Path(sys.executable).with_name("yapit"))
     with (
         running(*command, folder=folder, stdin=pipe, stdout=pipe, stderr=null) as limit,
