@@ -36,6 +36,7 @@ from yapit_plugin_hf_generic.speaking.speecht5 import SpeechT5Knobs
 from yapit_plugin_hf_generic.speaking.vits import VitsKnobs
 
 SOURCE = ROOT / "plugins/hf-generic/src/yapit_plugin_hf_generic"
+SHARED = [ROOT / "core/src/yapit" / name for name in ("hub.py", "computing.py")]  # with other plugins
 PAGE = "hf-generic.md"
 README = ROOT / "plugins/hf-generic/README.md"
 # Pages whose examples ask this plugin's models.
@@ -141,7 +142,7 @@ def skeleton(node: ast.expr) -> str | None:
 
 
 def test_every_message_of_a_load_that_fails_is_one_of_the_code() -> None:
-    trees = [ast.parse(path.read_text()) for path in SOURCE.rglob("*.py")]
+    trees = [ast.parse(path.read_text()) for path in (*SOURCE.rglob("*.py"), *SHARED)]
     nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.expr)]
     said = [text for node in nodes if (text := skeleton(node))]
     for row in section("When a model does not load")[0]:

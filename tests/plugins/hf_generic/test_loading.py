@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from models.encoders import save_bert, save_classifier, save_roberta, save_t5
 from models.writers import llama
 from yapit import Context, LoadError, Model, OutOfMemoryError, SettingsError
+from yapit.computing import device_of, fast_bfloat16
 from yapit_plugin_hf_generic import loading
 from yapit_plugin_hf_generic.embedding.layout import EmbedOptions
-from yapit_plugin_hf_generic.loading import Loader, device_of, fast_bfloat16
+from yapit_plugin_hf_generic.loading import Loader
 from yapit_plugin_hf_generic.options import Options, Settings, options_of, settings_of
 from yapit_plugin_hf_generic.repositories import Repository
 

@@ -1,6 +1,5 @@
 """Any model of the Hugging Face hub that transformers can run, found out from its repository's own files."""
 
-import os
 from importlib.resources import files
 from typing import Any
 
@@ -17,6 +16,7 @@ from yapit import (
     hookimpl,
     read_models,
 )
+from yapit.computing import before_torch
 
 BACKEND = "hf-generic"
 
@@ -50,7 +50,7 @@ def embed(model: Model, context: Context) -> Embedder | None:
     """Return the adapter that embeds, or None if the backend is not this one."""
     if model.backend != BACKEND:
         return None
-    _before_torch()
+    before_torch()
     from yapit_plugin_hf_generic.embedding import HFEmbedder
 
     return HFEmbedder(model, context)
@@ -61,7 +61,7 @@ def generate(model: Model, context: Context) -> TextGenerator | None:
     """Return the adapter that writes, or None if the backend is not this one."""
     if model.backend != BACKEND:
         return None
-    _before_torch()
+    before_torch()
     from yapit_plugin_hf_generic.generating.adapter import generator
 
     return generator(model, context)
@@ -72,7 +72,7 @@ def rerank(model: Model, context: Context) -> Reranker | None:
     """Return the adapter that ranks, or None if the backend is not this one."""
     if model.backend != BACKEND:
         return None
-    _before_torch()
+    before_torch()
     from yapit_plugin_hf_generic.ranking import reranker
 
     return reranker(model, context)
@@ -83,7 +83,7 @@ def classify(model: Model, context: Context) -> Classifier | None:
     """Return the adapter that labels, or None if the backend is not this one."""
     if model.backend != BACKEND:
         return None
-    _before_torch()
+    before_torch()
     from yapit_plugin_hf_generic.classifying import classifier
 
     return classifier(model, context)
@@ -94,7 +94,7 @@ def synthesize(model: Model, context: Context) -> Synthesizer | None:
     """Return the adapter that speaks, or None if the backend is not this one."""
     if model.backend != BACKEND:
         return None
-    _before_torch()
+    before_torch()
     from yapit_plugin_hf_generic.speaking import synthesizer
 
     return synthesizer(model, context)
@@ -105,16 +105,7 @@ def transcribe(model: Model, context: Context) -> Transcriber | None:
     """Return the adapter that listens, or None if the backend is not this one."""
     if model.backend != BACKEND:
         return None
-    _before_torch()
+    before_torch()
     from yapit_plugin_hf_generic.listening import HFTranscriber
 
     return HFTranscriber(model, context)
-
-
-def _before_torch() -> None:
-    """Let idle threads sleep: on busy cores, threads that spin make a small model a hundred times slower.
-
-    OpenMP reads this when torch is imported, and never again.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

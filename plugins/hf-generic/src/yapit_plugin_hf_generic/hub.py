@@ -8,31 +8,21 @@ from typing import Literal
 import structlog
 from huggingface_hub import (
     HfApi,
-    constants,
     get_cached_repo_tree,
     hf_hub_download,
     snapshot_download,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import (
-    CachedRepoTreeNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import disable_progress_bars, validate_repo_id  # type: ignore[attr-defined]  # public too
+from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # public too
 
 from yapit import LoadError
+from yapit.hub import HTTPError, is_repo_id, line
+from yapit.hub import refusal as refused
 
 Kind = Literal["model", "dataset"]
 _log = structlog.get_logger(__name__)
 _ANSWER_S = 5.0  # the hub may take for an answer; later calls try again for half a minute
-# What the hub's client raises: the class of httpx or of httpx2, whichever it is made with.
-HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
 # What other software reads, and copies of the weights in other forms.
 _NEVER = ("*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.ot", "*.gguf", "*.tflite", "*.mlmodel", "*.mlpackage/*")
 _NEVER_FOLDERS = ("onnx/*", "openvino/*", "coreml/*", "original/*", "metal/*", "gguf/*")
@@ -40,15 +30,6 @@ _SAFE = ".safetensors"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 # The same weights once more, for other loaders or in another precision.
 _COPIES = ("consolidated*.safetensors", "*.fp16.*", "*.fp16-*", "*.fp32.*", "*.fp32-*")
-
-
-def is_repo_id(source: str) -> bool:
-    """Tell whether a source may be the id of a repository, rather than a path or a URL."""
-    try:
-        validate_repo_id(source)
-    except HFValidationError:
-        return False
-    return True
 
 
 def small_files(source: str, revision: str | None, wanted: Sequence[str]) -> Mapping[str, bytes]:
@@ -92,12 +73,12 @@ def snapshot(source: str, revision: str | None, kind: Kind, *, fetch: bool) -> P
         found = _fetched(source, revision, kind, names)
     except LocalEntryNotFoundError as error:
         reason = refusal or error.__cause__ or error
-        raise LoadError(_sentence(source, revision, reason)) from reason
+        raise LoadError(refused(source, revision, reason)) from reason
     except (OSError, HTTPError) as error:
-        raise LoadError(_sentence(source, revision, error)) from error
+        raise LoadError(refused(source, revision, error)) from error
     if kind == "model" and not _has_weights(found):
         if refusal is not None:
-            raise LoadError(_sentence(source, revision, refusal)) from refusal
+            raise LoadError(refused(source, revision, refusal)) from refusal
         raise LoadError(f"The repository '{source}' has no weights that transformers can load.")
     return found
 
@@ -155,26 +136,3 @@ def _superfluous_here(names: list[str]) -> list[str]:
 
 def _has_weights(folder: Path) -> bool:
     return any(path.name.endswith((_SAFE, *_PICKLES)) for path in folder.rglob("*"))
-
-
-# What a person is told, by the first class that fits.
-_SENTENCES: dict[type[Exception], str] = {
-    GatedRepoError: "The repository '{source}' is gated: accept its terms on the hub, and set HF_TOKEN.",
-    RevisionNotFoundError: "The repository '{source}' has no revision '{revision}'.",
-    RepositoryNotFoundError: "The hub has no repository '{source}', or HF_TOKEN does not allow to read it.",
-    LocalEntryNotFoundError: "The weights of '{source}' are not on this machine, and must not be fetched.",
-    OfflineModeIsEnabled: "The weights of '{source}' are not on this machine, and offline mode (HF_HUB_OFFLINE) is on.",
-    HfHubHTTPError: "The weights of '{source}' are not on this machine, and the hub refuses them: {error}",
-    HTTPError: "The weights of '{source}' are not on this machine, and the hub at {hub} cannot be reached.",
-    OSError: "The repository '{source}' cannot be fetched: {error}",
-}
-
-
-def _sentence(source: str, revision: str | None, error: BaseException) -> str:
-    sentence = next((text for kind, text in _SENTENCES.items() if isinstance(error, kind)), _SENTENCES[OSError])
-    return sentence.format(source=source, revision=revision, error=line(error), hub=constants.ENDPOINT)
-
-
-def line(error: BaseException) -> str:
-    """Return what an error says, in one line."""
-    return " ".join(str(error).split())[:200]

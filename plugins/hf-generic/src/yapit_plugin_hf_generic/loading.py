@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from yapit import Context, LoadError, Model, OutOfMemoryError
+from yapit.computing import device_of, fast_bfloat16
 from yapit_plugin_hf_generic.options import Options, settings_of
 from yapit_plugin_hf_generic.repositories import Repository
 
@@ -144,35 +145,3 @@ class Loader:
             raise LoadError(message) from error
         _log.error("load_failed", model=self.model.id, exc_info=error)
         raise LoadError(f"The model '{self.model.id}' cannot be loaded from '{name}': {said[:_REASON]}") from error
-
-
-def device_of(wanted: str) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda`, `cuda:N` or `mps` means here.
-
-    Raises:
-        LoadError: there is none of that kind.
-    """
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    expected = f"There is no device '{wanted}': expected auto, cpu, cuda, cuda:N or mps."
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise LoadError(expected) from error
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise LoadError(expected)
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        if (device.index or 0) >= count:
-            raise LoadError(f"There is no device '{wanted}': this machine has {count} CUDA devices.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise LoadError("There is no device 'mps' on this machine.")
-    return device
-
-
-def fast_bfloat16() -> bool:
-    """Tell whether this CPU computes in bfloat16 itself; others are slower in it than in float32."""
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name, bool)()) for name in checks)

@@ -10,8 +10,10 @@ import structlog
 from huggingface_hub.errors import EntryNotFoundError
 
 from yapit import LoadError, Model
+from yapit.catalog import folder_of
+from yapit.hub import HTTPError, is_repo_id, line
 from yapit_plugin_hf_generic.describing import FILES, Evidence, describe_files
-from yapit_plugin_hf_generic.hub import HTTPError, Kind, is_repo_id, line, small_files, snapshot
+from yapit_plugin_hf_generic.hub import Kind, small_files, snapshot
 
 _log = structlog.get_logger(__name__)
 
@@ -40,7 +42,7 @@ class Repository:
     @classmethod
     def at(cls, source: str, revision: str | None = None, *, fetch: bool = True, kind: Kind = "model") -> "Repository":
         """Return the repository of a folder or of a repo id; raises as `of`."""
-        return cls(source, _folder(source) or snapshot(source, revision, kind, fetch=fetch))
+        return cls(source, folder_of(source) or snapshot(source, revision, kind, fetch=fetch))
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def describe(source: str, revision: str | None) -> dict[str, Any] | None:
     Only small files are read; those of a repository that is not here are asked of the hub. `tasks` is empty where
     nothing can be found out. None: the source is neither a folder nor the id of a repository.
     """
-    folder = _folder(source)
+    folder = folder_of(source)
     if folder is None and not is_repo_id(source):
         return None
     try:
@@ -77,15 +79,6 @@ def describe(source: str, revision: str | None) -> dict[str, Any] | None:
     except (OSError, ValueError, EntryNotFoundError, HTTPError) as error:
         _log.warning("model_unknown", source=source, reason=line(error))
         return {"tasks": []}
-
-
-def _folder(source: str) -> Path | None:
-    """Return the folder on this machine that a source names, None if it names none."""
-    try:
-        folder = Path(source).expanduser()
-    except RuntimeError:  # there is nobody of the name after `~`
-        return None
-    return folder if folder.is_dir() else None
 
 
 def _files_here(folder: Path) -> Mapping[str, bytes]:

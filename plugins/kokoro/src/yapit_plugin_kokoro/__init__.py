@@ -1,10 +1,10 @@
 """Kokoro: a small model that speaks nine languages with 54 voices, and any mixture of them."""
 
-import os
 from importlib.resources import files
 from typing import Any
 
 from yapit import Backend, Context, Model, Synthesizer, hookimpl, read_models
+from yapit.computing import before_torch
 
 BACKEND = "kokoro"
 
@@ -37,16 +37,7 @@ def synthesize(model: Model, context: Context) -> Synthesizer | None:
     """Return the adapter that speaks, or None if the backend is not this one."""
     if model.backend != BACKEND:
         return None
-    _before_torch()
+    before_torch()
     from yapit_plugin_kokoro.adapter import KokoroSynthesizer
 
     return KokoroSynthesizer(model, context)
-
-
-def _before_torch() -> None:
-    """Let idle threads sleep: on busy cores, threads that spin make a small model a hundred times slower.
-
-    OpenMP reads this when torch is imported, and never again.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,9 +1,9 @@
 """What a catalog can say of a Kokoro before it is loaded, from its small files; nothing heavy is imported here."""
 
 import json
-from pathlib import Path
 from typing import Any
 
+from yapit.catalog import folder_of
 from yapit_plugin_kokoro.languages import LANGUAGES
 
 _GENDERS = {"f": "female", "m": "male"}
@@ -34,15 +34,6 @@ def describe(source: str) -> dict[str, Any] | None:
 def is_kokoro(config: Any) -> bool:
     """Tell whether this is what a Kokoro's `config.json` says."""
     return isinstance(config, dict) and {"istftnet", "plbert", "vocab"} <= config.keys()
-
-
-def folder_of(source: str) -> Path | None:
-    """Return the folder on this machine that a source names, None if it names none."""
-    try:
-        folder = Path(source).expanduser()
-    except RuntimeError:  # there is nobody of the name after `~`
-        return None
-    return folder if folder.is_dir() else None
 
 
 def _entry() -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 import structlog
 import torch
 
+from yapit.computing import fast_bfloat16
+
 BOUND_DB = 1.0  # between log-mel spectrograms, on average; less than anybody hears
 _FLOOR_DB = 80.0  # below the loudest; what is softer is not compared
 _SAMPLE_RATE, _WINDOW, _HOP, _BANDS = 24_000, 1024, 256, 80
@@ -40,12 +42,6 @@ def candidates(wanted: str, device: torch.device) -> list[torch.dtype]:
     if device.type == "cpu" and fast_bfloat16():
         return [torch.bfloat16]
     return []
-
-
-def fast_bfloat16() -> bool:
-    """Tell whether this CPU computes in bfloat16 itself; others are slower in it than in float32."""
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name, bool)()) for name in checks)
 
 
 def difference_db(made: torch.Tensor, reference: torch.Tensor) -> float:

@@ -1,10 +1,10 @@
 """Every Whisper: recordings of any length are written down or translated, by CTranslate2 or transformers."""
 
-import os
 from importlib.resources import files
 from typing import Any
 
 from yapit import Backend, Context, Model, Transcriber, hookimpl, read_models
+from yapit.computing import before_torch
 
 BACKEND = "whisper"
 
@@ -38,9 +38,7 @@ def transcribe(model: Model, context: Context) -> Transcriber | None:
     """Return the adapter that listens, or None if the backend is not this one."""
     if model.backend != BACKEND:
         return None
-    # OpenMP reads it when torch is imported, and never again: threads that spin make busy cores a hundred times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    before_torch()
     from yapit_plugin_whisper.adapter import WhisperTranscriber
 
     return WhisperTranscriber(model, context)

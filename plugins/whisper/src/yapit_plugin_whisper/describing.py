@@ -4,7 +4,9 @@ from typing import Any
 
 import structlog
 
-from yapit_plugin_whisper.weights import HTTPError, config_of, folder_of, is_repo_id, line
+from yapit.catalog import folder_of
+from yapit.hub import HTTPError, is_repo_id, line
+from yapit_plugin_whisper.weights import config_of
 
 _log = structlog.get_logger(__name__)
 # What a configuration made for CTranslate2 has, which names no type.

@@ -4,58 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import disable_progress_bars, validate_repo_id  # type: ignore[attr-defined]  # public too
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # public too
 
 from yapit import LoadError
+from yapit.catalog import folder_of
+from yapit.hub import HTTPError, is_repo_id
+from yapit.hub import refusal as refused
 
 _ANSWER_S = 5.0  # the hub may take for an answer
-# What the hub's client raises: the class of httpx or of httpx2, whichever it is made with.
-HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
 _TEXTS = ["*.json", "*.txt"]
 _SAFE, _PICKLES, _CONVERTED = "*.safetensors", "pytorch_model*.bin", "model.bin"
 # The same weights in another precision, or for other loaders.
 _COPIES = ["*.fp16*", "*.fp32*", "flax_*", "onnx/*", "openvino/*"]
 CONFIG = "config.json"
-_LONGEST = 200  # characters of what an error says
-# What a person is told, by the first class that fits.
-_SENTENCES: dict[type[Exception], str] = {
-    GatedRepoError: "The repository '{source}' is gated: accept its terms on the hub, and set HF_TOKEN.",
-    RevisionNotFoundError: "The repository '{source}' has no revision '{revision}'.",
-    RepositoryNotFoundError: "The hub has no repository '{source}', or HF_TOKEN does not allow to read it.",
-    LocalEntryNotFoundError: "The weights of '{source}' are not on this machine, and must not be fetched.",
-    OfflineModeIsEnabled: "The weights of '{source}' are not on this machine, and offline mode (HF_HUB_OFFLINE) is on.",
-    HfHubHTTPError: "The weights of '{source}' are not on this machine, and the hub refuses them: {error}",
-    HTTPError: "The weights of '{source}' are not on this machine, and the hub at {hub} cannot be reached.",
-    OSError: "The repository '{source}' cannot be fetched: {error}",
-}
-
-
-def folder_of(source: str) -> Path | None:
-    """Return the folder that a source names, None if it names none."""
-    try:
-        folder = Path(source).expanduser()
-    except RuntimeError:  # there is nobody of the name after `~`
-        return None
-    return folder if folder.is_dir() else None
-
-
-def is_repo_id(source: str) -> bool:
-    """Tell whether a source may be the id of a repository, rather than a path or a URL."""
-    try:
-        validate_repo_id(source)
-    except HFValidationError:
-        return False
-    return True
 
 
 def fetched(source: str, revision: str | None, *, fetch: bool = True) -> Path:
@@ -113,9 +76,9 @@ def _snapshot(source: str, revision: str | None, *, fetch: bool) -> Path:
         )
     except LocalEntryNotFoundError as error:
         reason = refusal or error.__cause__ or error
-        raise LoadError(_sentence(source, revision, reason)) from reason
+        raise LoadError(refused(source, revision, reason)) from reason
     except (OSError, HTTPError) as error:
-        raise LoadError(_sentence(source, revision, error)) from error
+        raise LoadError(refused(source, revision, error)) from error
     return Path(path)
 
 
@@ -128,13 +91,3 @@ def _wanted(names: list[str]) -> list[str]:
 
 def _has_weights(folder: Path) -> bool:
     return any(True for pattern in (_CONVERTED, _SAFE, _PICKLES) for _ in folder.glob(pattern))
-
-
-def _sentence(source: str, revision: str | None, error: BaseException) -> str:
-    sentence = next((text for kind, text in _SENTENCES.items() if isinstance(error, kind)), _SENTENCES[OSError])
-    return sentence.format(source=source, revision=revision, error=line(error), hub=constants.ENDPOINT)
-
-
-def line(error: BaseException) -> str:
-    """Return what an error says, in one line."""
-    return " ".join(str(error).split())[:_LONGEST]

@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from yapit import Context, Embedder, Embedding, EmbedRequest, InvalidInputError, Model
+from yapit.computing import fast_bfloat16
 from yapit_plugin_hf_generic.embedding.choosing import Choice
 from yapit_plugin_hf_generic.embedding.layout import EmbedOptions, Layout, layout_of
 from yapit_plugin_hf_generic.embedding.pooling import Finish
@@ -17,7 +18,7 @@ from yapit_plugin_hf_generic.embedding.reading import Read, Reader
 from yapit_plugin_hf_generic.embedding.shelf import Shelf
 from yapit_plugin_hf_generic.grouping import groups, in_order, piece
 from yapit_plugin_hf_generic.limits import token_limit
-from yapit_plugin_hf_generic.loading import Loader, fast_bfloat16
+from yapit_plugin_hf_generic.loading import Loader
 from yapit_plugin_hf_generic.options import options_of
 from yapit_plugin_hf_generic.repositories import Repository
 

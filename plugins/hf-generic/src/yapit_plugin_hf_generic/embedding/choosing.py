@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from yapit import LoadError
+from yapit.computing import fast_bfloat16
 from yapit_plugin_hf_generic.embedding.layout import EmbedOptions, auto_class
 from yapit_plugin_hf_generic.embedding.pooling import Finish
 from yapit_plugin_hf_generic.embedding.reading import Ids, Reader
 from yapit_plugin_hf_generic.embedding.runtimes import Runtime, TorchRuntime
 from yapit_plugin_hf_generic.embedding.shelf import Shelf
-from yapit_plugin_hf_generic.loading import Loader, fast_bfloat16
+from yapit_plugin_hf_generic.loading import Loader
 
 _RIGHT = 0.9999  # cosine to float32 at least, of what is chosen by itself …
 _AS_ASKED = {"float32": _RIGHT, "bfloat16": 0.99, "int8": 0.9}  # … and of what was asked for; below it, it is wrong

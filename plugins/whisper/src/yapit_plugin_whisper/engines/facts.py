@@ -11,7 +11,8 @@ from faster_whisper.tokenizer import _LANGUAGE_CODES
 from msgspec import Struct
 
 from yapit import LoadError
-from yapit_plugin_whisper.weights import CONFIG, line
+from yapit.hub import line
+from yapit_plugin_whisper.weights import CONFIG
 
 _TOKENIZER = "tokenizer.json"
 _ENGLISH_END = 50_256  # the end token of OpenAI's English tokenizer; that of the multilingual one is a number higher

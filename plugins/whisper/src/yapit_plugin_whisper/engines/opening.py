@@ -11,12 +11,14 @@ import torch
 import transformers
 
 from yapit import Context, LoadError, Model, OutOfMemoryError
+from yapit.computing import device_of
+from yapit.hub import line
 from yapit_plugin_whisper.engines.converted import ConvertedWhisper
 from yapit_plugin_whisper.engines.facts import Facts
 from yapit_plugin_whisper.engines.native import TorchWhisper
 from yapit_plugin_whisper.engines.shelf import Shelf
 from yapit_plugin_whisper.options import Options
-from yapit_plugin_whisper.weights import fetched, line
+from yapit_plugin_whisper.weights import fetched
 
 EngineT = TypeVar("EngineT", TorchWhisper, ConvertedWhisper)
 _log = structlog.get_logger(__name__)
@@ -136,30 +138,6 @@ class Opener:
             said = line(error).replace(str(self.facts.folder), name)
             _log.error("load_failed", model=name, exc_info=error)
             raise LoadError(f"The model '{name}' cannot be loaded: {said}") from error
-
-
-def device_of(wanted: str) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda`, `cuda:N` or `mps` means here.
-
-    Raises:
-        LoadError: there is none of that kind.
-    """
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    expected = f"There is no device '{wanted}': expected auto, cpu, cuda, cuda:N or mps."
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise LoadError(expected) from error
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise LoadError(expected)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise LoadError(f"There is no device '{wanted}': this machine has {torch.cuda.device_count()} CUDA devices.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise LoadError("There is no device 'mps' on this machine.")
-    return device
 
 
 def _folder(source: str, *, fetch: bool) -> Path:
