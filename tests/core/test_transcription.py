@@ -1,7 +1,9 @@
 """Languages, recordings and transcripts below the HTTP edge."""
 
 import asyncio
+import fcntl
 import io
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from loops import run, turns
 from sounds import flac_of_silence, wav
 from yapit import InvalidInputError, Model, Segment, TranscribeRequest, Word
+from yapit.tickets import Ticket
 from yapit.transcription import (
     Recording,
     Transcript,
@@ -31,8 +34,9 @@ REQUEST = TranscribeRequest(sample_rate=16_000)
 
 
 def transcript(*segments: Segment, duration_s: float = 2.5, **request: Any) -> Transcript:
-    found = Transcript(msgspec.structs.replace(REQUEST, **request), MODEL, duration_s)
+    found = Transcript(msgspec.structs.replace(REQUEST, **request), MODEL)
     found.segments += segments
+    found.duration_s = duration_s
     return found
 
 
@@ -104,11 +108,11 @@ def test_a_short_recording_is_in_memory_and_a_long_one_in_a_file_that_goes(
 
     async def main() -> None:
         async with recording(wav(1, 8_000)) as short:
-            assert short == Recording(pcm=short.pcm, path=None, duration_s=1.0)
-            assert len(short.pcm) == 32_000
+            assert (len(short.pcm), short.path, short.duration_s) == (32_000, None, 1.0)
             assert files(tmp_path) == []
         async with recording(io.BytesIO(flac_of_silence(130))) as long:
-            assert (long.pcm, long.duration_s) == (b"", 130.0)
+            assert await long.whole() == 130.0
+            assert long.pcm == b""
             assert content(long) == bytes(130 * 32_000)
             assert files(tmp_path) == [long.path]
         assert files(tmp_path) == []
@@ -147,47 +151,136 @@ def test_the_file_goes_however_the_request_ends(
     run(main())
 
 
-def test_who_leaves_while_it_is_decoded_waits_for_the_thread_and_leaves_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Decoder:
+    """Decodes a sample at a time, the second and all later ones when it is let, and then fails if it shall."""
+
+    def __init__(self, error: Exception | None = None, samples: int = 1_000) -> None:
+        self.error = error
+        self.samples = samples
+        self.begun, self.go_on, self.ended = threading.Event(), threading.Event(), threading.Event()
+        self.made = 0
+
+    def __call__(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        try:
+            for _number in range(self.samples):
+                self.made += 1
+                yield b"ab" * 1_600
+                self.begun.set()
+                self.go_on.wait()
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture
+def decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decoder:
+    """A decoder of recordings, of which all but the first samples are kept on disk, in `tmp_path`."""
+    made = Decoder()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(module, "_IN_MEMORY_BYTES", 1)
-    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
-    made: list[int] = []
+    monkeypatch.setattr(module, "decode_chunks", made)
+    return made
 
-    def endless(*_: object, **__: object) -> Iterator[bytes]:
-        try:
-            for number in range(1_000):
-                made.append(number)
-                yield bytes(2)
-                begun.set()
-                go_on.wait()
-        finally:
-            ended.set()
 
-    monkeypatch.setattr(module, "decode_chunks", endless)
-
+def test_who_leaves_while_it_is_decoded_waits_for_the_thread_and_leaves_no_file(
+    tmp_path: Path, decoder: Decoder
+) -> None:
     async def listen() -> None:
         async with recording(b""):
-            raise AssertionError
+            await asyncio.Event().wait()
 
     async def main() -> None:
         listening = asyncio.create_task(listen())
-        await asyncio.to_thread(begun.wait)
+        await asyncio.to_thread(decoder.begun.wait)
         try:
             assert len(files(tmp_path)) == 1
             listening.cancel()
             await turns()
             assert not listening.done(), "the thread still writes to the file"
         finally:
-            go_on.set()
+            decoder.go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await listening
-        assert ended.is_set()
-        assert len(made) < 4
+        assert decoder.ended.is_set()
+        assert decoder.made < 4
         assert files(tmp_path) == []
 
     run(main())
+
+
+def test_a_long_recording_is_heard_while_it_is_still_being_decoded(decoder: Decoder) -> None:
+    lengths: list[float] = []
+
+    async def main() -> None:
+        async with recording(b"", tell=lengths.append) as found:
+            request = TranscribeRequest(sample_rate=16_000, path=found.path)
+            assert len(request.stretch(100, 1_600)) == 1_500
+            whole = asyncio.create_task(asyncio.to_thread(request.samples))
+            more = asyncio.create_task(asyncio.to_thread(request.stretch, 1_600, 1_601))
+            await turns()
+            assert not whole.done()
+            assert not more.done()
+            assert lengths == []
+            decoder.go_on.set()
+            assert len(await more) == 1
+            assert len(await whole) == 1_600_000
+            assert await found.whole() == request.duration_s == 100
+            assert len(request.stretch(1_599_999, 9_999_999)) == 1
+            assert len(request.stretch(1_600_001, 9_999_999)) == 0
+        assert lengths == [100]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (InvalidInputError("it is too long", param="file", code="audio_too_long"), "talk.mp3: it is too long."),
+        (OSError(28, "No space left on device"), "could not be decoded"),
+    ],
+)
+def test_a_recording_that_cannot_be_decoded_to_its_end_stops_its_request(
+    tmp_path: Path, decoder: Decoder, error: Exception, message: str
+) -> None:
+    decoder.error, decoder.samples = error, 3
+
+    async def listen() -> None:
+        async with recording(b"", subject="talk.mp3") as found:
+            decoder.go_on.set()
+            request = TranscribeRequest(sample_rate=16_000, path=found.path)
+            assert len(await asyncio.to_thread(request.samples)) == 3 * 1_600, "nobody waits for more"
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        with Ticket().bound() as ticket:
+            with pytest.raises(asyncio.CancelledError):
+                await listen()
+            stopped = ticket.stopped()
+        assert stopped is not None
+        assert message in stopped.message
+        assert files(tmp_path) == []
+
+    run(main())
+
+
+def test_files_of_processes_that_were_killed_go_with_the_next_recording(tmp_path: Path, decoder: Decoder) -> None:
+    decoder.go_on.set()
+    decoder.samples = 2
+    old, held, new = (tmp_path / f"yapit-{name}.pcm" for name in ("old", "held", "new"))
+    for path in (old, held, new):
+        path.touch()
+    for path in (old, held):
+        os.utime(path, (0, 0))
+
+    async def main() -> None:
+        async with recording(b""):
+            pass
+
+    with held.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        run(main())
+    assert sorted(files(tmp_path)) == sorted(map(str, (held, new)))
 
 
 @pytest.mark.parametrize(

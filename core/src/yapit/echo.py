@@ -130,7 +130,8 @@ class EchoTranscriber(_Echo, Transcriber):
 
     async def transcribe(self, request: TranscribeRequest) -> AsyncIterator[Segment]:
         """Yield segments that together are as long as the audio, or the scripted ones."""
-        length_s = request.duration_s / (self.count or 1)
+        samples = await asyncio.to_thread(request.samples)
+        length_s = len(samples) / request.sample_rate / (self.count or 1)
         heard = (_heard(request, number, length_s) for number in range(self.count))
         for segment in self.answer or heard:
             await self._pause()

@@ -5,16 +5,22 @@ PCM is 16-bit signed little-endian mono everywhere; times are seconds from the s
 
 from __future__ import annotations
 
+import stat
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from msgspec import Struct, field
 
-if TYPE_CHECKING:  # it takes 0.1 s to import, and the command line seldom needs it
+if TYPE_CHECKING:  # numpy takes 0.1 s to import, and the command line seldom needs it
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
 WordSource = Literal["native", "estimated"]
+_GROWS = stat.S_IXUSR  # in a file's mode, which any process sees together with its size
+_POLL_S = 0.01
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -58,23 +64,27 @@ class AudioChunk(Chunk, frozen=True, kw_only=True):
     """A stretch of speech: PCM of any length at `sample_rate` Hz, and the words that begin in it, if the model knows.
 
     Word times count from the first sample of the call, not of the chunk. A `pause` is silence that the text asks for:
-    it is heard at its full length, while other silence between sentences is shortened.
+    it is heard at its full length, while other silence between sentences is shortened. `word_source` says whether the
+    times are the model's own; for words that no chunk names, the core estimates them.
     """
 
     pcm: bytes
     sample_rate: int
     words: tuple[Word, ...] = ()
     pause: bool = False
+    word_source: WordSource = "native"
 
     @classmethod
-    def from_samples(cls, samples: Any, sample_rate: int, words: tuple[Word, ...] = ()) -> AudioChunk:
+    def from_samples(
+        cls, samples: Any, sample_rate: int, words: tuple[Word, ...] = (), word_source: WordSource = "native"
+    ) -> AudioChunk:
         """Return the chunk of a one-dimensional array: floats in [-1, 1] (clipped) or int16."""
         import numpy as np
 
         array = np.asarray(samples).reshape(-1)
         if array.dtype != np.int16:
             array = np.round(np.clip(array.astype(np.float32), -1, 1) * 32767).astype("<i2")
-        return cls(pcm=array.tobytes(), sample_rate=sample_rate, words=words)
+        return cls(pcm=array.tobytes(), sample_rate=sample_rate, words=words, word_source=word_source)
 
 
 # ── transcribe ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,7 +108,7 @@ class TranscribeRequest(Request, frozen=True, kw_only=True):
     Args:
         pcm: the recording …
         path: … or the file on this machine that holds its PCM and nothing else: for long ones, which a message would
-            fill. It stays until the call has ended.
+            fill. It stays until the call has ended. While its owner may execute it, it still grows.
         sample_rate: Hz of the recording.
         language: that is spoken, a BCP 47 tag; the model finds it out when None.
         languages: that may be spoken; any when empty.
@@ -126,17 +136,38 @@ class TranscribeRequest(Request, frozen=True, kw_only=True):
 
     @property
     def duration_s(self) -> float:
-        """Length of the recording in seconds."""
+        """Length in seconds of the recording, or of what has been decoded of it so far."""
         size = len(self.pcm) if self.path is None else Path(self.path).stat().st_size
         return size / 2 / self.sample_rate
 
     def samples(self) -> NDArray[np.int16]:
-        """Return the recording, [samples]; of a file, only the part that is looked at is read."""
+        """Return the recording, [samples], once all of it has been decoded."""
+        return self.stretch(0)
+
+    def stretch(
+        self, start: int, stop: int | None = None, check: Callable[[], object] | None = None
+    ) -> NDArray[np.int16]:
+        """Return what lies between two samples, [samples]; blocks until it has been decoded.
+
+        Of a file, only what is looked at is read.
+
+        Args:
+            start: the first sample.
+            stop: the sample after the last one; that of the recording's end when None or later.
+            check: called again and again while waiting; what it raises ends that.
+        """
         import numpy as np
 
-        if self.path is None or not Path(self.path).stat().st_size:
-            return np.frombuffer(self.pcm, "<i2")
-        return np.memmap(self.path, "<i2", "r")
+        if self.path is None:
+            return np.frombuffer(self.pcm, "<i2")[start:stop]
+        path = Path(self.path)
+        while (about := path.stat()).st_mode & _GROWS and (stop is None or about.st_size < 2 * stop):
+            if check is not None:
+                check()
+            time.sleep(_POLL_S)
+        known = about.st_size // 2
+        count = (known if stop is None else min(stop, known)) - start
+        return np.memmap(path, "<i2", "r", 2 * start, (count,)) if count > 0 else np.empty(0, np.int16)
 
 
 class Segment(Chunk, frozen=True, kw_only=True):

@@ -101,7 +101,7 @@ class TranscriptionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
         max_upload_bytes: a larger file gets 413; 0 = no limit. `server.max_body_bytes` does not hold for recordings.
         max_audio_s: a longer recording gets 400, however small its file is; 0 = no limit.
         min_timeout_s: seconds that a transcription may take at least, from when the recording is known.
-        timeout_factor: it may take so many times the recording's length; 0 leaves it to `server.timeout_s`.
+        timeout_factor: it may take so many times the recording's length; with 0, `server.timeout_s` holds for it.
     """
 
     default_model: str | None = None

@@ -286,10 +286,9 @@ def test_seconds_are_counted(ask: Ask, listening: Server) -> None:
         ({"YAPIT_TRANSCRIPTION_MIN_TIMEOUT_S": "0.2", "YAPIT_TRANSCRIPTION_TIMEOUT_FACTOR": "0.01"}, {}, "0.2 s"),
         ({"YAPIT_TRANSCRIPTION_MIN_TIMEOUT_S": "0.1", "YAPIT_TRANSCRIPTION_TIMEOUT_FACTOR": "0.12"}, {}, "0.3 s"),
         ({}, {"x-yapit-timeout": "0.4"}, "0.4 s"),
-        ({"YAPIT_SERVER_TIMEOUT_S": "0.4"}, {}, "0.4 s"),
         ({"YAPIT_SERVER_TIMEOUT_S": "0.4", "YAPIT_TRANSCRIPTION_TIMEOUT_FACTOR": "0"}, {}, "0.4 s"),
     ],
-    ids=["least", "factor", "client", "server", "server alone"],
+    ids=["least", "factor", "client", "server"],
 )
 def test_a_transcription_has_the_time_that_its_recording_deserves(
     tmp_path: Path, environ: dict[str, str], headers: dict[str, str], limit: str

@@ -22,6 +22,7 @@ models:
   - {id: stuck, backend: echo, tasks: [transcribe], options: {delay_s: 60}}
   - {id: apart, backend: echo, tasks: [transcribe], executor: process, options: {delay_s: 60}}
   - {id: slow, backend: echo, tasks: [transcribe], options: {delay_s: 0.05, segments: 1000}}
+  - {id: mute, backend: echo, tasks: [embed]}
 """
 SOUND = wav(1)
 OPEN = b'--limit\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
@@ -42,7 +43,11 @@ def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def listening(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("uploads")
     (folder / "models.yaml").write_text(MODELS)
-    environ = {"YAPIT_TRANSCRIPTION_MAX_UPLOAD_BYTES": str(LIMIT), "YAPIT_SERVER_MAX_BODY_BYTES": "100000"}
+    environ = {
+        "YAPIT_TRANSCRIPTION_MAX_UPLOAD_BYTES": str(LIMIT),
+        "YAPIT_TRANSCRIPTION_MAX_AUDIO_S": "1000",
+        "YAPIT_SERVER_MAX_BODY_BYTES": "100000",
+    }
     with serve(folder, TMPDIR=str(temporary), **environ) as running:
         yield running
 
@@ -162,6 +167,28 @@ def test_the_limit_holds_for_json(listening: Server, size: int, status: int) -> 
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, "input_audio")
 
 
+@pytest.mark.parametrize(("model", "status"), [("mute", 400), ("nobody", 404)])
+def test_a_model_that_does_not_listen_is_refused_before_the_file_comes(
+    listening: Server, model: str, status: int
+) -> None:
+    with Wire(listening) as wire:
+        wire.send(field("model", model) + OPEN)
+        answer = wire.answer()
+    assert (answer[0], answer[1]["error"]["param"]) == (status, "model")
+
+
+@pytest.mark.parametrize("model", ["stuck", "apart"])
+def test_a_recording_that_proves_too_long_while_it_is_heard_ends_there(
+    listening: Server, temporary: Path, model: str
+) -> None:
+    file = {"file": flac_of_silence(1_010)}
+    answer = httpx.post(f"{listening.url}{TRANSCRIPTIONS}", data={"model": model}, files=file, timeout=DEADLINE_S)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "audio_too_long")
+    assert answer.json()["error"]["message"] == "Invalid 'file': the audio is longer than 1000 s."
+    assert until(lambda: running(listening) == 0)
+    assert list(temporary.iterdir()) == []
+
+
 def test_other_errors_in_mid_upload_are_answered_too(listening: Server) -> None:
     with Wire(listening) as wire:
         wire.send(OPEN + b"one\r\n" + OPEN)
@@ -198,7 +225,7 @@ def test_a_client_that_leaves_in_mid_transcription_stops_it_and_its_recording_is
         wire.end()
         assert until(lambda: running(listening) == 1)
         (recording,) = temporary.iterdir()
-        assert recording.stat().st_size == 600 * 32_000
+        assert until(lambda: recording.stat().st_size == 600 * 32_000)
     assert until(lambda: running(listening) == 0)
     assert until(lambda: list(temporary.iterdir()) == [])
     assert until(lambda: deleted(listening, temporary) == [])

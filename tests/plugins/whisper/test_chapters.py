@@ -1,6 +1,9 @@
 """Long recordings: chapter by chapter they are what they are in one piece, and take no more memory."""
 
+import asyncio
 import tracemalloc
+from contextlib import aclosing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +11,10 @@ import numpy as np
 import pytest
 from faster_whisper.feature_extractor import FeatureExtractor
 
+from loops import run, turns
 from models.whisperers import CARELESS, RATE, Load, chirps, floats, hear
 from yapit import Segment, TranscribeRequest
+from yapit_plugin_whisper import chapters
 from yapit_plugin_whisper.engines.facts import Result
 from yapit_plugin_whisper.sound import Spectrum, anybody_speaks, pause_before_end
 
@@ -51,6 +56,12 @@ class Counting:
 
 
 @pytest.fixture
+def like_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the first chapter as long as all others."""
+    monkeypatch.setattr(chapters, "_FIRST_WINDOWS", 1_000)
+
+
+@pytest.fixture
 def counting(random: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A model with such an engine, whose chapters have `chapter_s`."""
 
@@ -71,6 +82,7 @@ def told(segments: list[Segment]) -> list[tuple[Any, ...]]:
 
 
 # ── the same ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.usefixtures("like_the_others")
 def test_chapters_cut_the_windows_where_one_piece_does(counting: Any) -> None:
     pcm = chirps(400)
     whole, one = counting(600)
@@ -83,6 +95,7 @@ def test_chapters_cut_the_windows_where_one_piece_does(counting: Any) -> None:
     assert one.windows < other.windows <= one.windows + 400 // 30 + 1
 
 
+@pytest.mark.usefixtures("like_the_others")
 def test_chapters_cut_no_window_that_ends_in_silence(counting: Any) -> None:
     pcm = chirps(200)
     whole, _ = counting(600, pausing=True)
@@ -110,6 +123,7 @@ def test_a_chapter_knows_what_was_said_before(counting: Any) -> None:
     assert [len(prompt) for prompt in forgetful.prompts[1:]] == [3] * (forgetful.windows - 1)
 
 
+@pytest.mark.usefixtures("like_the_others")
 def test_a_real_model_writes_nearly_the_same_in_chapters(random: Path, load: Load) -> None:
     pcm = chirps(150)
     expected = hear(load(random), pcm, language="en", options=FAST)
@@ -141,6 +155,58 @@ def test_silence_between_is_passed_over(counting: Any) -> None:
     found = hear(ear, pcm, options={"vad": False})
     assert min(each.start_s for each in found if each.start_s > 61) > 150
     assert engine.windows < 12
+
+
+@pytest.mark.parametrize("options", [{}, {"vad": True}, {"batched": True}])
+def test_a_short_first_chapter_loses_nothing(counting: Any, long_speech: bytes, options: dict[str, Any]) -> None:
+    ear, _ = counting(600)
+    found = hear(ear, long_speech * 5, options=options or FAST)
+    starts = [each.start_s for each in found]
+    assert starts == sorted(starts)
+    assert max(later - before for before, later in pairwise(starts)) < 31
+
+
+# ── still being decoded ───────────────────────────────────────────────────────────────────────────────────────────────
+def test_what_is_decoded_is_heard_while_more_comes(counting: Any, tmp_path: Path) -> None:
+    pcm = chirps(200)
+    ear, _ = counting(600)
+    expected = told(hear(ear, pcm, options=FAST))
+    path = tmp_path / "pcm"
+    path.write_bytes(pcm[: 2 * 121 * RATE])
+    path.chmod(0o700)
+
+    async def main() -> None:
+        request = TranscribeRequest(path=str(path), sample_rate=RATE, options=FAST)
+        found = []
+        async with aclosing(ear.transcribe(request)) as segments:
+            async for segment in segments:
+                found.append(segment)
+                if segment.end_s > 90 and path.stat().st_size < len(pcm):
+                    with path.open("ab") as file:
+                        file.write(pcm[2 * 121 * RATE :])
+                    path.chmod(0o600)
+        assert [times for _, *times in told(found)] == [times for _, *times in expected]
+
+    run(main())
+
+
+def test_who_waits_for_more_leaves_at_once(counting: Any, tmp_path: Path) -> None:
+    path = tmp_path / "pcm"
+    path.write_bytes(chirps(30))
+    path.chmod(0o700)
+    ear, engine = counting(600)
+
+    async def main() -> None:
+        request = TranscribeRequest(path=str(path), sample_rate=RATE, options=FAST)
+        hearing = asyncio.ensure_future(anext(ear.transcribe(request)))
+        await turns()
+        assert not hearing.done()
+        hearing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hearing
+        assert engine.windows == 0
+
+    asyncio.run(main())  # the model's thread outlives it
 
 
 # ── bounded ───────────────────────────────────────────────────────────────────────────────────────────────────────────

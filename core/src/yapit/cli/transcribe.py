@@ -171,22 +171,28 @@ async def _run(effective: "Settings", plugins: Plugins, catalog: "Catalog", aske
 
 async def _transcribed(engine: "Engine", asked: _Asked, job: _Job, progress: "Progress") -> bytes:
     """Return the transcript of one recording, and show how far it is."""
+    from yapit.tickets import Ticket
     from yapit.transcription import Transcription, recording
     from yapit.transcription.shapes import written
 
-    try:
-        async with recording(job.source) as heard:
-            shown = progress.add_task(job.name, total=heard.duration_s)
-            transcription = Transcription(engine, asked.model, asked.request, heard)
-            async with aclosing(transcription.segments()) as segments:
-                async for segment in segments:
-                    progress.update(shown, completed=min(segment.end_s, heard.duration_s))
-            progress.update(shown, completed=heard.duration_s)
-            return written(transcription.transcript, job.form, ("word", "segment") if job.words else ())
-    except InvalidInputError as error:
-        if error.param != "file":
-            raise
-        raise InvalidInputError(f"{job.name}: {error.message}") from error
+    def tell(duration_s: float) -> None:
+        progress.update(shown, total=duration_s, length=f"{duration_s:.0f}")
+
+    shown = progress.add_task(job.name, total=None, length="?")
+    with Ticket().bound() as ticket:
+        try:
+            async with recording(job.source, subject=job.name, tell=tell) as heard:
+                transcription = Transcription(engine, asked.model, asked.request, heard)
+                async with aclosing(transcription.segments()) as segments:
+                    async for segment in segments:
+                        progress.update(shown, completed=segment.end_s)
+        except asyncio.CancelledError:
+            if (error := ticket.stopped()) is None:
+                raise
+            raise error from None
+    found = transcription.transcript
+    progress.update(shown, completed=found.duration_s)
+    return written(found, job.form, ("word", "segment") if job.words else ())
 
 
 @contextmanager
@@ -199,7 +205,7 @@ def _progress() -> "Iterator[Progress]":
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
+        TextColumn("{task.completed:.0f} of {task.fields[length]} s"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

@@ -56,6 +56,19 @@ class Engine:
         self.keys = Keys(plugins, settings.plugin_settings)
         self.cache = Cache(settings.cache, Path(settings.data_dir) / "cache")
 
+    def check(self, task: Task, model: Model) -> None:
+        """Refuse calls that could not be served.
+
+        Raises:
+            UnsupportedTaskError: the model does not do this task.
+            CapacityError: the engine is being closed.
+        """
+        self.residency.check_open()
+        if task.name not in model.tasks:
+            does = ", ".join(model.tasks) or "nothing that is known; its entry in a models file may name its 'tasks'"
+            message = f"The model '{model.id}' does not {task.name}; it does: {does}."
+            raise UnsupportedTaskError(message, param="model")
+
     async def stream(self, task: Task, model: Model, request: Request) -> AsyncGenerator[Chunk, None]:
         """Yield the chunks of one call; load the model first if need be, and wait for its turn.
 
@@ -65,7 +78,7 @@ class Engine:
             CapacityError: it took too long until the call's turn came, or the engine is being closed.
             RateLimitError: too many wait for the model.
         """
-        self._check(task, model)
+        self.check(task, model)
         call = self.meters.of(task, model).call(request)
         outcome = "cancelled"
         try:
@@ -85,7 +98,7 @@ class Engine:
     @asynccontextmanager
     async def hold(self, task: Task, model: Model) -> AsyncIterator[None]:
         """Keep the model loaded for several calls that belong together."""
-        self._check(task, model)
+        self.check(task, model)
         async with self.residency.use(task, model):
             yield
 
@@ -221,13 +234,6 @@ class Engine:
             )
             for resident in self.residency.all()
         ]
-
-    def _check(self, task: Task, model: Model) -> None:
-        self.residency.check_open()
-        if task.name not in model.tasks:
-            does = ", ".join(model.tasks) or "nothing that is known; its entry in a models file may name its 'tasks'"
-            message = f"The model '{model.id}' does not {task.name}; it does: {does}."
-            raise UnsupportedTaskError(message, param="model")
 
 
 class _OneByOne:

@@ -40,7 +40,10 @@ class Usage(Struct, kw_only=True):
         """Count what the request brings."""
         if isinstance(request, SynthesizeRequest):
             self.characters += len(request.text)
-        elif isinstance(request, Transcribe):
+
+    def end(self, request: Request) -> None:
+        """Count what has come by now of a recording that was still being decoded when the call began."""
+        if isinstance(request, Transcribe):
             self.audio_seconds += request.duration_s
 
     def add(self, chunk: Chunk) -> None:
@@ -168,6 +171,7 @@ class CallMeter:
 
     def __init__(self, meter: Meter, request: Request) -> None:
         self._meter = meter
+        self._request = request
         self._began = perf_counter()
         self._first = True
         self.usage = Usage()
@@ -183,6 +187,7 @@ class CallMeter:
     def end(self, outcome: str) -> None:
         """Count the end: `ok`, `cancelled`, or the code of an error."""
         self._meter.duration.observe(perf_counter() - self._began)
+        self.usage.end(self._request)
         self._meter.ended(outcome, self.usage)
 
 

@@ -12,8 +12,6 @@ from yapit.quantities import seconds
 from yapit.settings import ServerSettings
 from yapit.tickets import Ticket, current
 
-_USUAL_TIMEOUT_S = ServerSettings().timeout_s
-
 
 class Desk:
     """Issues the tickets and knows those that are in use.
@@ -41,17 +39,28 @@ class Desk:
         headers = dict(scope["headers"])
         timeout_s, firm = self._timeout_s(headers)
         store = b"no-store" not in headers.get(b"cache-control", b"").lower()
-        ticket = Ticket(request_id, client_of(scope, headers), store=store)
+        with self._admit(Ticket(request_id, client_of(scope, headers), store=store), timeout_s, firm=firm) as ticket:
+            yield ticket
+
+    @contextmanager
+    def serve_client(self, client: str, request_id: str) -> Iterator[Ticket]:
+        """Bind a ticket to the task that answers a request which did not come over HTTP; `client` names who asks."""
+        timeout_s, firm = self._timeout_s({})
+        with self._admit(Ticket(request_id, client), timeout_s, firm=firm) as ticket:
+            yield ticket
+
+    @contextmanager
+    def _admit(self, ticket: Ticket, timeout_s: float | None, *, firm: bool) -> Iterator[Ticket]:
         if timeout_s is not None:
             ticket.within(timeout_s, firm=firm)
-        self._tickets[request_id].add(ticket)
+        self._tickets[ticket.id].add(ticket)
         try:
             with ticket.bound():
                 yield ticket
         finally:
-            self._tickets[request_id].discard(ticket)
-            if not self._tickets[request_id]:
-                del self._tickets[request_id]
+            self._tickets[ticket.id].discard(ticket)
+            if not self._tickets[ticket.id]:
+                del self._tickets[ticket.id]
 
     def stop(self, request_id: str) -> int:
         """Stop the requests of this id, other clients' ones excepted where clients have keys; return how many.
@@ -79,19 +88,19 @@ class Desk:
     def _timeout_s(self, headers: dict[bytes, bytes]) -> tuple[float | None, bool]:
         """Return the time the request may take: what it asks for, at most what the settings say; and if that is firm.
 
-        What nobody has chosen does not bind a route that knows better how long its work takes.
+        What the client has not asked for does not bind a route that knows better how long its work takes.
         """
-        limit, chosen = self._settings.timeout_s or None, self._settings.timeout_s != _USUAL_TIMEOUT_S
+        limit = self._settings.timeout_s or None
         text = headers.get(b"x-yapit-timeout")
         if text is None:
-            return limit, chosen
+            return limit, False
         try:
             wanted = seconds(text.decode("latin-1"))
         except ValueError as error:
             raise InvalidInputError(f"Invalid header 'x-yapit-timeout': {error}.", param="x-yapit-timeout") from error
         if wanted <= 0:
             raise InvalidInputError("Invalid header 'x-yapit-timeout': no time is left.", param="x-yapit-timeout")
-        return (wanted, True) if limit is None or wanted <= limit else (limit, chosen)
+        return (wanted, True) if limit is None or wanted <= limit else (limit, False)
 
 
 def key_of(headers: dict[bytes, bytes]) -> bytes:

@@ -118,13 +118,16 @@ async def read_bytes(body: Body, limit: Limit, param: str) -> bytes:
 
 
 @asynccontextmanager
-async def read_form(body: Body, limit: Limit, name: str = "file") -> AsyncIterator[Form]:
+async def read_form(
+    body: Body, limit: Limit, name: str = "file", *, check: Callable[[str, str], object] | None = None
+) -> AsyncIterator[Form]:
     """Read a form as it arrives, its parts in any order.
 
     Args:
         body: of type `multipart/form-data`.
         limit: of the file.
         name: of the part that is the file. Files of other names are left out.
+        check: called with each field as it arrives; what it raises is not found out only after the file.
 
     Raises:
         InvalidInputError: it is no form, has two files, or a field that is not UTF-8.
@@ -134,7 +137,7 @@ async def read_form(body: Body, limit: Limit, name: str = "file") -> AsyncIterat
     if body.announced > 2 * _TEXT_BYTES:
         limit.check(body.announced - 2 * _TEXT_BYTES, name)
     with ExitStack() as stack:
-        reader = _Reader(stack, limit, name)
+        reader = _Reader(stack, limit, name, check)
         try:
             with PushMultipartParser(body.type_options.get("boundary", ""), max_segment_count=_PARTS) as parser:
                 async with aclosing(body.chunks()) as chunks:
@@ -149,10 +152,11 @@ async def read_form(body: Body, limit: Limit, name: str = "file") -> AsyncIterat
 class _Reader:
     """Makes a form of what the parser finds."""
 
-    def __init__(self, stack: ExitStack, limit: Limit, name: str) -> None:
+    def __init__(self, stack: ExitStack, limit: Limit, name: str, check: Callable[[str, str], object] | None) -> None:
         self._stack = stack
         self._limit = limit
         self._name = name
+        self._check = check
         self._fields: list[tuple[str, str]] = []
         self._text_bytes = 0
         self._skipped_bytes = 0
@@ -204,9 +208,12 @@ class _Reader:
         if self._text is None:
             return
         try:
-            self._fields.append((self._part, self._text.decode()))
+            field = self._part, self._text.decode()
         except UnicodeDecodeError as error:
             raise InvalidInputError(f"Invalid '{self._part}': it is not UTF-8.", param=self._part) from error
+        if self._check is not None:
+            self._check(*field)
+        self._fields.append(field)
 
 
 class _File:

@@ -27,13 +27,12 @@ class Transcript:
     Args:
         request: what the model was asked.
         model: that was asked.
-        duration_s: length of the recording.
     """
 
-    def __init__(self, request: TranscribeRequest, model: Model, duration_s: float) -> None:
+    def __init__(self, request: TranscribeRequest, model: Model) -> None:
         self.request = request
-        self.duration_s = duration_s
         self.segments: list[Segment] = []
+        self.duration_s = 0.0  # of the recording, once all of it has been heard
         self._languages = model.languages
 
     @property
@@ -79,9 +78,10 @@ class Transcription:
     def __init__(self, engine: Engine, model: Model, request: TranscribeRequest, heard: Recording) -> None:
         self._engine = engine
         self._model = model
+        self._heard = heard
         asked = with_defaults(model, request)
         self._request = msgspec.structs.replace(asked, pcm=heard.pcm, path=heard.path, sample_rate=SAMPLE_RATE)
-        self.transcript = Transcript(asked, model, heard.duration_s)
+        self.transcript = Transcript(asked, model)
 
     async def segments(self) -> AsyncGenerator[Segment, None]:
         """Yield each stretch of the transcript as soon as the model has written it down."""
@@ -92,6 +92,7 @@ class Transcription:
                     raise BackendError(f"The model '{self._model.id}' gave a time that is no number.")
                 self.transcript.segments.append(chunk)
                 yield chunk
+        self.transcript.duration_s = await self._heard.whole()
 
     async def complete(self) -> Transcript:
         """Return the whole transcript."""

@@ -58,7 +58,7 @@ class WhisperTranscriber(Transcriber):
 
     def _segments(self, request: TranscribeRequest, wanted: Wanted) -> Iterator[Segment]:
         reader = Reader(self.algorithm, self._speller, self._options.chapter_s)
-        return reader.read(request.samples(), request.sample_rate, wanted)
+        return reader.read(request, wanted, self._lane.check)
 
     def _wanted(self, request: TranscribeRequest) -> Wanted:
         knobs = knobs_of(self.model, request.options)

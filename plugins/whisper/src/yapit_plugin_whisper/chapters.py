@@ -1,6 +1,6 @@
 """A recording of any length, of which ten minutes are in memory at once."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -8,9 +8,8 @@ from faster_whisper import BatchedInferencePipeline
 from faster_whisper.transcribe import restore_speech_timestamps
 from faster_whisper.vad import SpeechTimestampsMap, VadOptions, collect_chunks, get_speech_timestamps
 from msgspec import Struct
-from numpy.typing import NDArray
 
-from yapit import Segment, VoiceActivity
+from yapit import Segment, TranscribeRequest, VoiceActivity
 from yapit_plugin_whisper.algorithm import Algorithm
 from yapit_plugin_whisper.languages import tag_of
 from yapit_plugin_whisper.options import Knobs
@@ -18,6 +17,7 @@ from yapit_plugin_whisper.sound import RATE, Samples, anybody_speaks, pause_befo
 from yapit_plugin_whisper.spelling import Place, Speller, words_in
 
 _SHORTEST_S = 0.1  # of sound in which something may be said
+_FIRST_WINDOWS = 4  # of the first chapter, so that its text does not wait for a look at ten minutes
 _RESET = 0.5  # a window decoded hotter than this is no prompt for the next one
 
 
@@ -84,26 +84,27 @@ class Reader:
         self._before: list[int] = []  # tokens
         self._hot = False
 
-    def read(self, samples: NDArray[np.int16], rate: int, wanted: Wanted) -> Iterator[Segment]:
+    def read(self, request: TranscribeRequest, wanted: Wanted, check: Callable[[], object]) -> Iterator[Segment]:
         """Yield the segments.
 
         Args:
-            samples: the recording.
-            rate: Hz of it.
+            request: whose recording is read, as far as it has been decoded.
             wanted: what is asked for.
+            check: raises when nobody waits any more.
         """
         self._language = wanted.language
         if wanted.prompt:
             self._before = self._algorithm.hf_tokenizer.encode(f" {wanted.prompt}", add_special_tokens=False).ids
         self._algorithm.allow(wanted.languages)
         self._algorithm.note_tokens(wanted=wanted.logprobs)
-        start, length = 0, round(self._chapter_s * rate)
+        rate, start = request.sample_rate, 0
+        length = round(min(self._chapter_s, _FIRST_WINDOWS * self._algorithm.window_s) * rate)
         try:
-            while len(samples) - start >= _SHORTEST_S * rate:
-                part = resampled(samples[start : start + length], rate)
-                last = start + length >= len(samples)
-                done_s = yield from self._chapter(part, start / rate, wanted, last=last)
+            while len(samples := request.stretch(start, start + length + 1, check)) >= _SHORTEST_S * rate:
+                part = resampled(samples[:length], rate)
+                done_s = yield from self._chapter(part, start / rate, wanted, last=len(samples) <= length)
                 start += max(1, round(done_s * rate))
+                length = round(self._chapter_s * rate)
         finally:
             self._algorithm.forget()
 

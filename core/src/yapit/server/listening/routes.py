@@ -33,6 +33,7 @@ from yapit.server.requests import keep_loaded
 from yapit.server.responses import ChunkedResponse, sse
 from yapit.server.services import Services, services
 from yapit.server.uploads import Body, Limit, off_loop, read_bytes, read_form, refuse
+from yapit.tasks import TRANSCRIBE
 from yapit.tickets import current
 from yapit.transcription import Transcription, recording
 from yapit.transcription.shapes import (
@@ -109,7 +110,7 @@ class _Listening(Generic[BodyT]):
         """Return what is wanted; the file lasts as long as `stack`."""
         limit = Limit(max_bytes=self._parts.settings.transcription.max_upload_bytes, setting=_SETTING)
         if body.content_type == "multipart/form-data":
-            form = await stack.enter_async_context(read_form(body, limit))
+            form = await stack.enter_async_context(read_form(body, limit, check=self._check))
             asked, source, param = from_form(form.fields, self._kind), form.file, "file"
         else:
             data = await read_bytes(body, limit, "input_audio")
@@ -122,9 +123,18 @@ class _Listening(Generic[BodyT]):
             raise InvalidInputError(message, param=param, code="missing_required_parameter")
         return self._understood(asked, source, param)
 
+    def _check(self, name: str, value: str) -> None:
+        if name == "model" and value:
+            self._model(value)
+
+    def _model(self, name: str) -> Model:
+        model = self._parts.engine.catalog[name]
+        self._parts.engine.check(TRANSCRIBE, model)
+        return model
+
     def _understood(self, asked: TranslationBody, source: BinaryIO | bytes, param: str) -> _Wanted:
         wanted = _Wanted(
-            model=self._parts.engine.catalog[asked.model],
+            model=self._model(asked.model),
             form=form_of(asked),
             granularities=granularities_of(asked),
             request=request_of(asked),
@@ -161,15 +171,16 @@ class _Listening(Generic[BodyT]):
     async def _transcribing(self, wanted: _Wanted) -> AsyncIterator[Transcription]:
         """Decode the recording, and give it the time that it may take."""
         chosen = self._parts.settings.transcription
-        async with AsyncExitStack() as stack:
-            opened = recording(wanted.source, max_audio_s=chosen.max_audio_s, param=wanted.param)
-            try:
-                heard = await stack.enter_async_context(opened)
-            except InvalidInputError as error:
-                message = f"Invalid '{wanted.param}': {error.message}."
-                raise InvalidInputError(message, param=wanted.param, code=error.code) from error
-            if (timeout_s := chosen.timeout_s(heard.duration_s)) is not None:
-                current().within(timeout_s)
+        ticket = current()
+
+        def tell(duration_s: float) -> None:
+            if (timeout_s := chosen.timeout_s(duration_s)) is not None:
+                ticket.within(timeout_s)
+
+        subject = f"Invalid '{wanted.param}'"
+        async with recording(
+            wanted.source, max_audio_s=chosen.max_audio_s, param=wanted.param, subject=subject, tell=tell
+        ) as heard:
             with spelled(_NAMES):
                 yield Transcription(self._parts.engine, wanted.model, wanted.request, heard)
 
