@@ -4,8 +4,14 @@ A Kokoro of its true size (82 million parameters, random weights, so that what i
 page of ten sentences. The limit is a bare loop over the same sentences, in a process of its own: misaki's phonemes, and
 the model in the same precision, bfloat16, or the one that `DTYPE` names. Rounds alternate, ratios are of one round, and
 the median counts.
+
+With `--server URL` a server that speaks the same weights, such as Kokoro-FastAPI, has its turn in each round:
+
+    python benchmarks/kokoro_speech.py --keep FOLDER      makes the model's files and ends
+    python benchmarks/kokoro_speech.py --model FOLDER --server http://127.0.0.1:8880 --format mp3
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -15,6 +21,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from bench_server import ask_for_life, p99_ms, ready, running
 
@@ -22,7 +30,7 @@ os.environ |= {"OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "OMP_NUM_THR
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 PORT = 18_438
-ROUNDS = 3
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 VOICE = "af_heart"
 DTYPE = os.environ.get("DTYPE", "bfloat16")
 FIRST_LIMIT, WHOLE_LIMIT = 1.25, 1.05
@@ -73,64 +81,112 @@ def offline(folder: str, dtype: str) -> None:
 
 
 # ── clients ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-async def speak() -> tuple[float, float]:
-    """Return the seconds until the first sound, and until the last."""
-    said = {"model": "page", "voice": VOICE, "input": " ".join(SENTENCES), "response_format": "pcm"}
+class Page(NamedTuple):
+    """Seconds until the first sound, until the last, and of sound, if the format says them."""
+
+    first_s: float
+    whole_s: float
+    sound_s: float = 0.0
+
+
+async def speak(host: str, port: int, model: str, response_format: str) -> Page:
+    """Have the page spoken."""
+    said = {"model": model, "voice": VOICE, "input": " ".join(SENTENCES), "response_format": response_format}
     body = json.dumps(said).encode()
-    head = "POST /v1/audio/speech HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    # Without chunks of HTTP, so that what comes is the sound.
+    head = f"POST /v1/audio/speech HTTP/1.0\r\nhost: {host}\r\ncontent-type: application/json\r\n"
     began = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+    reader, writer = await asyncio.open_connection(host, port)
     writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-    assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
-    await reader.read(1)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    assert b" 200 " in answer, answer
+    received = len(await reader.read(1))
     first = time.perf_counter() - began
-    while await reader.read(1 << 16):
-        pass
+    while part := await reader.read(1 << 16):
+        received += len(part)
     writer.close()
-    return first, time.perf_counter() - began
+    assert received > 1000, received
+    return Page(first, time.perf_counter() - began, received / 48_000 if response_format == "pcm" else 0.0)
 
 
-async def compare(limit: "subprocess.Popen[str]") -> None:
-    """Print the table."""
-    await speak()
-    firsts, wholes, bases, lags = list[float](), list[float](), list[tuple[float, float]](), list[float]()
+async def ours(response_format: str, lags: list[float]) -> Page:
+    """Have yapit speak the page, while somebody asks whether it lives."""
+    asking = asyncio.create_task(ask_for_life(PORT, lags))
+    try:
+        return await speak("127.0.0.1", PORT, "page", response_format)
+    finally:
+        asking.cancel()
+
+
+async def compare(limit: "subprocess.Popen[str]", server: str | None, response_format: str) -> None:
+    """Print the tables."""
+    rival = urlsplit(server) if server is not None else None
+    bare, mine, theirs, lags = list[Page](), list[Page](), list[Page](), list[float]()
+    await speak("127.0.0.1", PORT, "page", response_format)
     for _ in range(ROUNDS):
         assert limit.stdin is not None
         assert limit.stdout is not None
         print("once", file=limit.stdin, flush=True)
-        first, whole = map(float, (await asyncio.to_thread(limit.stdout.readline)).split())
-        asking = asyncio.create_task(ask_for_life(PORT, lags))
-        ours = await speak()
-        asking.cancel()
-        bases.append((first, whole))
-        firsts.append(ours[0] / first)
-        wholes.append(ours[1] / whole)
-    first, whole = (statistics.median(each) for each in zip(*bases, strict=True))
-    print(f"first sound: offline {first:.2f} s, ratio {statistics.median(firsts):.2f}, limit {FIRST_LIMIT}")
-    print(f"whole page:  offline {whole:.2f} s, ratio {statistics.median(wholes):.2f}, limit {WHOLE_LIMIT}")
+        bare.append(Page(*map(float, (await asyncio.to_thread(limit.stdout.readline)).split())))
+        mine.append(await ours(response_format, lags))
+        if rival is not None:
+            theirs.append(await speak(str(rival.hostname), rival.port or 80, "kokoro", response_format))
+    print(f"first sound: offline {median(bare, 0):.2f} s, ratio {ratio(mine, bare, 0)}, limit {FIRST_LIMIT}")
+    print(f"whole page:  offline {median(bare, 1):.2f} s, ratio {ratio(mine, bare, 1)}, limit {WHOLE_LIMIT}")
     print(f"/livez p99:  {p99_ms(lags):.1f} ms")
+    if theirs:
+        print(f"{server}, its time in ours:")
+        print(f"first sound: {median(theirs, 0):.2f} s, ratio {ratio(theirs, mine, 0)}")
+        print(f"whole page:  {median(theirs, 1):.2f} s, ratio {ratio(theirs, mine, 1)}")
+        print(f"sound:       {median(theirs, 2):.1f} s, ours {median(mine, 2):.1f} s")
+
+
+def median(pages: list[Page], field: int) -> float:
+    """Return the median of a field."""
+    return statistics.median(page[field] for page in pages)
+
+
+def ratio(pages: list[Page], others: list[Page], field: int) -> str:
+    """Return the median of what one is in the other, each in its round, and the least and the most."""
+    ratios = [page[field] / other[field] for page, other in zip(pages, others, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 # ── everything ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def arguments() -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--keep", type=Path, help="make the model in this folder and end")
+    parser.add_argument("--model", type=Path, help="folder of a model that was made before")
+    parser.add_argument("--server", help="URL of another server with the same weights")
+    parser.add_argument("--format", choices=["pcm", "mp3"], default="pcm")
+    parser.add_argument("--offline", nargs=2, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
 def main() -> None:
     """Make the model, start everything, compare, and end it."""
-    if len(sys.argv) > 1:
-        offline(*sys.argv[1:])
+    asked = arguments()
+    if asked.offline:
+        offline(*asked.offline)
         return
     from models import kokoros
 
     folder = Path(tempfile.mkdtemp())
-    model = kokoros.save_kokoro(folder / "model", (VOICE,), sizes=TRUE_SIZE)
-    (folder / "models.yaml").write_text(MODELS.format(folder=model, options=f"{{threads: 1, dtype: {DTYPE}}}"))
+    model = asked.model or kokoros.save_kokoro(asked.keep or folder / "model", (VOICE,), sizes=TRUE_SIZE)
+    if asked.keep:
+        return
+    options = f"{{threads: 1, dtype: {DTYPE}}}"
+    (folder / "models.yaml").write_text(MODELS.format(folder=model.resolve(), options=options))
     null, pipe = subprocess.DEVNULL, subprocess.PIPE
-    command = [sys.executable, __file__, str(model), DTYPE]
+    command = [sys.executable, str(Path(__file__).resolve()), "--offline", str(model.resolve()), DTYPE]
     yapit = str(Path(sys.executable).with_name("yapit"))
     with (
         running(*command, folder=folder, stdin=pipe, stdout=pipe, stderr=null) as limit,
         running(yapit, "serve", "--port", str(PORT), folder=folder, stdout=null, stderr=null),
     ):
         asyncio.run(ready(PORT))
-        asyncio.run(compare(limit))
+        asyncio.run(compare(limit, asked.server, asked.format))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import pytest
 
 from yapit import InvalidInputError, Model, Voice
-from yapit.blends import Share, is_blend, read_blend, spell_blend
+from yapit.blends import Share, expand, is_blend, read_blend, spell_blend
 from yapit.voices import VoiceMap
 
 VOICES = (Voice(id="Ada", languages=("en-US",)), Voice(id="ben", languages=("fr",)), Voice(id="cy"))
@@ -90,6 +90,7 @@ def test_equal_blends_have_one_spelling_that_is_read_again() -> None:
         ("Choir", "Ada(2)+ben(1)"),
         ("ada", "Ada"),
         ("fr", "ben"),
+        ("EN-us", "Ada"),
         (None, "cy"),
     ],
 )
@@ -116,3 +117,60 @@ def test_a_model_that_takes_no_blends_refuses_them() -> None:
 
 def test_the_voice_map_may_name_a_blend() -> None:
     assert VoiceMap({"mine": "ada(3)+cy"}).resolve(MODEL, "MINE") == "Ada(3)+cy(1)"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "voice"),
+    [
+        ("mine,cy", "ben(1)+cy(1)"),
+        ("MINE:0.5,cy:0.5", "ben(1)+cy(1)"),
+        ("mine(2)+cy", "ben(2)+cy(1)"),
+        ("cy(3)-mine", "cy(3)-ben(1)"),
+        ("mine+mine", "ben(1)+ben(1)"),
+        ("mine", "ben"),
+        ("alloy:1,cy:1", "ben(1)+cy(1)"),
+        ("both,cy", "Ada(1)+ben(1)+cy(2)"),
+        ("cy(3)-both(2)", "cy(3)-Ada(1)-ben(1)"),
+        ("elsewhere,cy", None),
+        ("ada,ben", "Ada(1)+ben(1)"),
+    ],
+)
+def test_each_name_of_a_blend_goes_through_the_voice_map(wanted: str, voice: str | None) -> None:
+    names = VoiceMap({"Mine": "ben", "alloy": "BEN", "both": "ada,ben", "elsewhere": "of_another_model"})
+    if voice is not None:
+        assert names.resolve(MODEL, wanted) == voice
+        return
+    with pytest.raises(InvalidInputError, match="has no voice 'elsewhere'"):
+        names.resolve(MODEL, wanted)
+
+
+def test_the_voice_map_s_names_hint_at_voices_where_a_blend_has_an_unknown_one() -> None:
+    for wanted in ("mine,benn", "mine:0.5,benn:0.5", "mine(2)+benn"):
+        with pytest.raises(InvalidInputError, match=r"has no voice 'benn'\. Did you mean 'ben'\?") as refusal:
+            VoiceMap({"mine": "ada"}).resolve(MODEL, wanted)
+        assert refusal.value.param == "voice"
+
+
+def test_a_blend_goes_through_the_map_for_a_model_without_a_list_too() -> None:
+    model = Model(id="m", backend="b", tasks=("synthesize",), voice_blends=True)
+    names = VoiceMap({"mine": "af_sky"})
+    assert names.resolve(model, "mine:0.5,other:0.5") == "af_sky(1)+other(1)"
+    assert names.resolve(model, "one-two") == "one-two", "none of its names is in the map"
+
+
+def test_a_name_with_the_marks_of_a_blend_is_first_a_name() -> None:
+    names = VoiceMap({"my-voice": "ben", "me": "cy"})
+    assert names.resolve(MODEL, "my-voice") == "ben"
+    named = Model(
+        id="m", backend="b", tasks=("synthesize",), voices=(Voice(id="me-2"), Voice(id="cy")), voice_blends=True
+    )
+    assert names.resolve(named, "me-2") == "me-2"
+    plain = Model(id="m", backend="b", tasks=("synthesize",), voices=VOICES)
+    with pytest.raises(InvalidInputError, match="has no voice 'me,ada'"):
+        names.resolve(plain, "me,ada")
+
+
+def test_what_a_name_stands_for_has_the_name_s_weight() -> None:
+    shares = read_blend("x(3)+y")
+    meanings = {"x": "a:90,b:10"}
+    assert expand(shares, meanings.get) == read_blend("a(2.7)+b(.3)+y(1)")

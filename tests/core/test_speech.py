@@ -24,6 +24,7 @@ from yapit.audio import decode
 from yapit.catalog import Catalog
 from yapit.engine import Engine
 from yapit.plugins import Plugins
+from yapit.schemas import WordSource
 from yapit.settings import Settings
 from yapit.speech import Speech, SpeechUsage, Utterance
 from yapit.tasks import SYNTHESIZE
@@ -55,10 +56,14 @@ class Hummer(Synthesizer):
                 Word(text=request.text[i:].split()[0], start_s=lead_s + i / 10, end_s=lead_s + i / 10 + 0.1, offset=i)
                 for i in starts
             )
+        source: WordSource = "estimated" if self.options.get("marks") == "estimated" else "native"
+        if request.text.startswith("[pause:"):
+            yield AudioChunk(pcm=bytes(RATE), sample_rate=RATE, pause=True)
+            return
         try:
             for number, part in enumerate(np.array_split(np.concatenate([silence, tone, silence]), 3)):
                 rate = self.options.get("other_rate", RATE) if number else RATE
-                yield AudioChunk.from_samples(part, rate, words if number == 0 else ())
+                yield AudioChunk.from_samples(part, rate, words if number == 0 else (), source)
         finally:
             self.closed += 1
 
@@ -79,16 +84,19 @@ def run(
     *,
     speed_range: tuple[float, float] = (1.0, 1.0),
     options: dict[str, Any] | None = None,
+    entry: dict[str, Any] | None = None,
+    asked: dict[str, Any] | None = None,
     **fields: Any,
 ) -> tuple[Any, Hummer, Speech]:
     """Make the speech of a text and give it to `job`; return its answer, the adapter and the speech."""
-    model = Model(id="hum", backend="hum", tasks=("synthesize",), options=options or {}, speed_range=speed_range)
+    said = {"options": options or {}, "speed_range": speed_range, **(entry or {})}
+    model = Model(id="hum", backend="hum", tasks=("synthesize",), **said)
     plugin, plugins = Plugin(), Plugins()
     plugins.register("hum", plugin)
 
     async def main() -> tuple[Any, Speech]:
         engine = Engine(Settings(), plugins, Catalog([model]))
-        speech = Speech(engine, Utterance(model=model, text=text, **{"format": "wav", **fields}))
+        speech = Speech(engine, Utterance(model=model, text=text, options=asked or {}, **{"format": "wav", **fields}))
         try:
             return await job(speech), speech
         finally:
@@ -176,6 +184,41 @@ def test_words_are_estimated_where_the_model_says_none() -> None:
     assert all(a.end_s <= b.start_s + 0.006 for a, b in itertools.pairwise(words_of(parts)))
     assert run(gather, options={"marks": True}, words=True)[2].word_source == "native"
     assert words_of(run(gather, options={"marks": True})[0]) == []
+
+
+def test_a_model_may_say_that_its_words_are_estimated() -> None:
+    (parts, _, speech) = run(gather, options={"marks": "estimated"}, words=True)
+    assert [word.text for word in words_of(parts)] == SENTENCES.split()
+    assert speech.word_source == "estimated"
+
+
+def test_a_piece_that_is_only_a_pause_has_no_words() -> None:
+    text = "[pause:1s]\n\nThe first sentence is here."
+    (parts, hummer, speech) = run(gather, text, options={"marks": True}, entry={"markup": True}, words=True)
+    assert [request.text for request in hummer.requests] == ["[pause:1s]\n\n", "The first sentence is here."]
+    assert [word.text for word in words_of(parts)] == ["The", "first", "sentence", "is", "here."]
+    assert speech.word_source == "native"
+
+
+@pytest.mark.parametrize(
+    ("entry", "asked", "whole"),
+    [
+        ({}, {}, False),
+        ({"markup": True}, {}, True),
+        ({"markup": True}, {"markup": False}, False),
+        ({"markup": True, "defaults": {"markup": False}}, {}, False),
+        ({"markup": True, "defaults": {"markup": False}}, {"markup": True}, True),
+        ({"markup": True, "options": {"markup": False}}, {"markup": True}, False),
+    ],
+)
+def test_markup_reaches_the_model_whole_where_it_is_on(
+    entry: dict[str, Any], asked: dict[str, Any], *, whole: bool
+) -> None:
+    markup = "[two words. More than one sentence](/wan/)"
+    text = f"This begins {markup} and goes on."
+    _, hummer, _ = run(gather, text, entry=entry, asked=asked)
+    assert "".join(request.text for request in hummer.requests) == text
+    assert any(markup in request.text for request in hummer.requests) == whole
 
 
 def test_a_model_that_changes_its_rate_is_at_fault() -> None:

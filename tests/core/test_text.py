@@ -1,13 +1,13 @@
 # ruff: noqa: RUF001 - the examples are in many scripts, with the quotes and full-width marks that belong to them
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yapit.text import split
+from yapit.text import split, words
 
 BOUND = 300
 AHEAD = 64  # how far past the bound a piece may look, as the docstring of `split` promises
@@ -263,7 +263,7 @@ def test_no_break_spaces_hold() -> None:
     ("arguments", "message"),
     [({"first_chars": 0}, "first_chars must be at least 1, not 0"), ({"max_chars": 15}, "at least 16, not 15")],
 )
-def test_arguments_are_checked_at_the_call_and_not_at_the_first_piece(arguments: dict[str, int], message: str) -> None:
+def test_arguments_are_checked_at_the_call_and_not_at_the_first_piece(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         split("text", **arguments)
 
@@ -300,6 +300,91 @@ def test_a_run_of_one_cluster_is_cut_between_two(cluster: str) -> None:
 
 def test_a_cluster_longer_than_the_bound_is_cut_at_the_bound() -> None:
     assert [len(piece) for piece in split("a" + "\u0301" * 99, max_chars=40)] == [40, 40, 20]
+
+
+# --- markup -------------------------------------------------------------------------------------------------------
+
+MARKUP = [
+    "[two words. More](/tˈu wˈɜɹdz/)",
+    "[Kokoro](/kˈOkəɹO/)",
+    "[a. B. C. D. E](-1)",
+    "[big](+0.5)",
+    "[pause:0.5s]",
+    "[Pause: 300 ms]",
+    "[no end. Is. Here",
+    "[pause:",
+    "](/x/)",
+    "[a link. Of another](https://kind.org)",
+]
+
+
+def marked(text: str, max_chars: int = BOUND) -> list[str]:
+    return list(split(text, first_chars=max_chars, max_chars=max_chars, markup=True))
+
+
+@pytest.mark.parametrize("markup", MARKUP[:6])
+def test_nothing_ends_or_is_cut_inside_markup(markup: str) -> None:
+    for before in range(1, 100):
+        text = f"{'x' * before} {markup} and more. It goes on. "
+        for max_chars in (40, 60):
+            pieces = list(split(text, first_chars=20, max_chars=max_chars, markup=True))
+            assert "".join(pieces) == text
+            assert sum(markup in piece for piece in pieces) == 1, pieces
+
+
+def test_without_markup_its_sentences_are_sentences() -> None:
+    text = f"This is {MARKUP[0]} and a second sentence is here."
+    assert len(marked(text)) == 1
+    assert sentences(text) == ["This is [two words. ", "More](/tˈu wˈɜɹdz/) and a second sentence is here."]
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("He came home late. [pause:1s] and she left.", ["He came home late. ", "[pause:1s] and she left."]),
+        (
+            "He came home late. [Kokoro](/k/) left again then.",
+            ["He came home late. ", "[Kokoro](/k/) left again then."],
+        ),
+        ("He said “stop.” [then](/ðɛn/) he left.", ["He said “stop.” [then](/ðɛn/) he left."]),
+        (
+            "She met Dr. [Smith](/smˈɪθ/) there. Nobody else came.",
+            ["She met Dr. [Smith](/smˈɪθ/) there. ", "Nobody else came."],
+        ),
+    ],
+)
+def test_a_sentence_reads_on_with_the_word_in_the_markup(text: str, pieces: list[str]) -> None:
+    assert marked(text) == pieces
+
+
+def test_markup_longer_than_the_bound_is_text() -> None:
+    long = f"[{'word. ' * 100}](/wˈɜɹd/)"
+    assert "".join(marked(long)) == long
+    assert max(map(len, marked(long))) <= BOUND
+    fitting = f"[{'w. ' * 97}](/w/)"
+    assert len(fitting) <= BOUND
+    for before in range(20, 150, 7):
+        pieces = marked(f"It is a sentence to begin with. {'x ' * before}{fitting} It ends.")
+        assert sum(fitting in piece for piece in pieces) == 1
+
+
+@given(st.lists(st.sampled_from([*MARKUP, *CLUSTERS, "Yes. ", "no, ", "wordy ", ""]), max_size=60), st.integers(40, 90))
+def test_markup_anywhere_is_whole_and_nothing_is_lost(parts: list[str], max_chars: int) -> None:
+    text = " ".join(parts)
+    pieces = list(split(text, first_chars=20, max_chars=max_chars, markup=True))
+    assert "".join(pieces) == text
+    assert all(0 < len(piece) <= max_chars for piece in pieces)
+    edges = set(cuts(pieces))
+    for markup in MARKUP[:6]:
+        at = text.find(markup)
+        while at >= 0:
+            assert edges.isdisjoint(range(at + 1, at + len(markup))), pieces
+            at = text.find(markup, at + 1)
+
+
+def test_words_are_found_in_any_script() -> None:
+    text = "Don't — 3.5 你好, ok"
+    assert [text[start:stop] for start, stop in words(text)] == ["Don't", "3.5", "你", "好", "ok"]
 
 
 # --- whatever the text --------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ af_bella(2)+af_sky(1)       shares in brackets, 1 where there are none; `-` take
 """
 
 import re
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from yapit.errors import InvalidInputError
@@ -52,6 +53,26 @@ def read_blend(text: str) -> tuple[Share, ...]:
             f"'one(2)+two(1)' of at most {_MOST} voices with some weight.",
             param="voice",
         )
+    return _scaled(shares)
+
+
+def expand(shares: tuple[Share, ...], meaning: Callable[[str], str | None]) -> tuple[Share, ...]:
+    """Return a blend in which names are replaced by what they stand for.
+
+    Args:
+        shares: of the blend.
+        meaning: returns the voice or the blend that a name stands for, None for itself. A blend has the same weight in
+            all as the name had.
+    """
+    expanded = list[Share]()
+    for share in shares:
+        inner = read_blend(meaning(share.voice) or share.voice)
+        total = sum(abs(each.weight) for each in inner)
+        expanded += [Share(each.voice, share.weight * each.weight / total) for each in inner]
+    return _scaled(expanded)
+
+
+def _scaled(shares: Sequence[Share]) -> tuple[Share, ...]:
     smallest = min(abs(share.weight) for share in shares if share.weight)
     return tuple(share._replace(weight=share.weight / smallest) for share in shares)
 

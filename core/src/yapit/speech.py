@@ -47,6 +47,12 @@ class Utterance(Struct, frozen=True, kw_only=True):
         slow, fast = self.model.speed_range
         return min(max(self.speed, slow), fast)
 
+    @property
+    def markup(self) -> bool:
+        """Whether brackets in the text may be markup, which is never cut."""
+        switches = (self.model.options, {**self.model.defaults, **self.options})
+        return self.model.markup and all(switch.get("markup") is not False for switch in switches)
+
 
 class _Made(Struct, frozen=True, array_like=True):
     """What is kept of a response: a part, and what is known when it has been made."""
@@ -240,7 +246,9 @@ class Speech:
         async with _Hold(self._engine, self._utterance.model) as hold:
             timeline: Timeline | None = None
             offset = 0
-            for piece, last in _marked(text.split(self._utterance.text, first_chars=_FIRST_CHARS)):
+            said = self._utterance
+            pieces = text.split(said.text, first_chars=_FIRST_CHARS, markup=said.markup)
+            for piece, last in _marked(pieces):
                 if before_piece is not None:
                     await before_piece()
                 begun = False

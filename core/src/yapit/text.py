@@ -11,6 +11,8 @@ what comes next does not read on. A missed end costs a breath, a wrong one is he
 Newlines: a blank line ends a piece. One newline does before a heading or list item, after one that is not continued by
 an indented line, after a mark, and after a short line followed by a capital; otherwise it is a soft wrap.
 
+Markup, for models that read it, is looked at as one cluster, so nothing cuts it.
+
 The sentencex library was tried (1.0.32: MIT, wheels for 3.11 to 3.13, 70 MB/s) and is not used: it builds the list for
 the whole text before the first sentence, wants the language, raises on lone surrogates and cuts inside CR LF.
 """
@@ -99,6 +101,14 @@ _PREPENDS = re.compile(
 )
 _FLAG = re.compile(r"[\U0001F1E6-\U0001F1FF]")
 _FLAGS = re.compile(_FLAG.pattern + "++")
+_MARKUP = re.compile(
+    r"""\[ [^\[\]]+ \] \( (?: /[^/()]*/ | [+-]?[\d.]+ ) \)  # [word](/phonemes/)  [word](-1)
+      | \[pause: [^\[\]]* \]""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_WORD = re.compile(  # or one character of the scripts that put no spaces between words
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+(?:['\u2019.-][^\W_]+)*"
+)
 _PAIR = re.compile(  # leading jamo with a syllable; the halves of a character that came as two surrogates
     r"[\u1100-\u115F\uA960-\uA97C][\u1100-\u115F\uA960-\uA97C\uAC00-\uD7A3]|[\uD800-\uDBFF][\uDC00-\uDFFF]"
 )
@@ -133,17 +143,19 @@ _MONTHS = _words("Januar Jänner Februar März April Mai Juni Juli August Septem
 _ONE_SENTENCE = re.compile(r"[^\W\d_][\w ,'-]*[.!?]? ?")
 
 
-def split(text: str, *, first_chars: int = 80, max_chars: int = 300) -> Iterator[str]:
+def split(text: str, *, first_chars: int = 80, max_chars: int = 300, markup: bool = False) -> Iterator[str]:
     """Yield pieces of `text` that read as sentences; joining them gives `text` back exactly.
 
-    Nothing past the piece asked for is read, but for a window of `max_chars` and 64 characters. White space and closing
-    quotes stay with the sentence before them. A piece without a letter or digit comes only where no neighbour has room.
+    Nothing past the piece asked for is read, but for a window of `max_chars` and 64 characters, with markup of twice
+    `max_chars`. White space and closing quotes stay with the sentence before them. A piece without a letter or digit
+    comes only where no neighbour has room.
 
     Args:
         text: any string; lone surrogates and control characters pass through.
         first_chars: characters (code points) the first piece should have at most, so that speech starts early; a
             longer first sentence is cut at a clause mark or space, or stays whole where it has none.
         max_chars: characters no piece exceeds; at least 16. Clusters longer than this are the only ones ever cut.
+        markup: `[word](/phonemes/)`, `[word](-1)` and `[pause:1s]` are clusters too.
 
     Raises:
         ValueError: `first_chars` is below 1 or `max_chars` below 16.
@@ -154,22 +166,42 @@ def split(text: str, *, first_chars: int = 80, max_chars: int = 300) -> Iterator
         raise ValueError(f"max_chars must be at least {_MIN_CHARS}, not {max_chars}")
     if len(text) <= min(first_chars, max_chars) and _ONE_SENTENCE.fullmatch(text):
         return iter((text,))
-    return _pieces(text, min(first_chars, max_chars), max_chars)
+    return _pieces(text, min(first_chars, max_chars), max_chars, markup=markup)
 
 
-def _pieces(text: str, first_chars: int, max_chars: int) -> Iterator[str]:
+def words(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where the words of `text` are, for estimates of when they are heard."""
+    return (match.span() for match in _WORD.finditer(text))
+
+
+def _pieces(text: str, first_chars: int, max_chars: int, *, markup: bool) -> Iterator[str]:
     start, fresh = 0, True
     while start < len(text):
         window = text[start : start + max_chars + _AHEAD]
         final = start + len(window) == len(text)
+        plain = window
+        if markup:
+            window = _masked(text, start, max_chars)[: len(window)]
         ends = _sentence_ends(window, fresh=fresh, final=final)
         stop = _gather(window, ends, max_chars, join=start > 0)
         if start == 0:
             stop = _shorten(window, stop, first_chars, max_chars)
         stop = stop or _cut(window, max_chars, final=final)
-        yield window[:stop]
+        yield plain[:stop]
         fresh = _LINE_END.match(window[:stop].rstrip(" \t")[-1:]) is not None
         start += stop
+
+
+def _masked(text: str, start: int, max_chars: int) -> str:
+    """Return the text from `start` on with a letter and its accents for each markup, as long as that is."""
+    # What begins before the bound of a piece and fits into one ends in here.
+    shown = text[start : start + 2 * max_chars + _AHEAD]
+    return _MARKUP.sub(lambda markup: _cluster(markup[0]) if len(markup[0]) <= max_chars else markup[0], shown)
+
+
+def _cluster(markup: str) -> str:
+    """Return a grapheme cluster of the same length; its letter says whether a sentence reads on with the word."""
+    return ("x" if markup[1].islower() and not markup.endswith("]") else "X") + "\u0301" * (len(markup) - 1)
 
 
 def _sentence_ends(window: str, *, fresh: bool, final: bool) -> Iterator[tuple[int, bool]]:

@@ -1,18 +1,12 @@
 """Pieces of speech on one line of time."""
 
-import re
-
 import msgspec
 from msgspec import Struct
 
+from yapit import text
 from yapit.audio import Joiner, Tempo
 from yapit.errors import BackendError
 from yapit.schemas import AudioChunk, Word, WordSource
-
-# A word, or one character of the scripts that put no spaces between words.
-_WORD = re.compile(
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+(?:['\u2019.-][^\W_]+)*"
-)
 
 
 class Part(Struct, frozen=True):
@@ -40,24 +34,28 @@ class Timeline:
         self._piece = ""
         self._offset = 0
         self._samples = 0
-        self._native = False
+        self._spoken = self._told = False
         self._last: Word | None = None
         self.word_source: WordSource = "native"
 
     def begin(self, piece: str, offset: int, *, last: bool) -> None:
         """Start a piece, which stands at `offset` in the whole text."""
         self._joiner.begin(last=last)
-        self._piece, self._offset, self._samples, self._native = piece, offset, 0, False
+        self._piece, self._offset, self._samples = piece, offset, 0
+        self._spoken = self._told = False
 
     def push(self, chunk: AudioChunk) -> Part:
         """Return what of the chunk, and of what was held back, is ready."""
         if chunk.sample_rate != self._rate:
             raise BackendError(f"The model changed its sample rate from {self._rate} to {chunk.sample_rate} Hz.")
         self._samples += len(chunk.pcm) // 2
+        self._spoken = self._spoken or not chunk.pause
         audio = self._tempo.process(self._joiner.push(chunk.pcm, pause=chunk.pause))
         if not (self._wanted and chunk.words):
             return Part(audio)
-        self._native = True
+        self._told = True
+        if chunk.word_source == "estimated":
+            self.word_source = "estimated"
         # The last word waits: where its piece ends is known at the end of the piece.
         known = [] if self._last is None else [self._last]
         known += [self._placed(word) for word in chunk.words]
@@ -71,18 +69,18 @@ class Timeline:
             # Models count the silence after a word as its own; some of it has been cut.
             end_s = round(min(word.end_s, self._joiner.joined_s / self._factor), 3)
             return (msgspec.structs.replace(word, start_s=min(word.start_s, end_s), end_s=end_s),)
-        if not self._wanted or self._native:
+        if not self._wanted or self._told or not self._spoken:
             return ()
         self.word_source = "estimated"
         seconds_per_character = self._samples / self._rate / max(1, len(self._piece))
         estimates = (
             Word(
-                text=match[0],
-                start_s=match.start() * seconds_per_character,
-                end_s=match.end() * seconds_per_character,
-                offset=match.start(),
+                text=self._piece[start:stop],
+                start_s=start * seconds_per_character,
+                end_s=stop * seconds_per_character,
+                offset=start,
             )
-            for match in _WORD.finditer(self._piece)
+            for start, stop in text.words(self._piece)
         )
         return tuple(self._placed(word) for word in estimates)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from yapit.blends import expand, is_blend, read_blend, spell_blend
 from yapit.catalog import Model
 from yapit.errors import InvalidInputError, SettingsError
 from yapit.settings import SpeechSettings
@@ -41,7 +42,7 @@ class VoiceMap:
         return cls(settings.voice_map, Path(settings.voice_map_file) if settings.voice_map_file else None)
 
     def resolve(self, model: Model, wanted: str | None, language: str | None = None) -> str | None:
-        """Return the model's voice that `wanted` names, by the map or directly.
+        """Return the model's voice that `wanted` names, by the map or directly; or the blend, each name by the map.
 
         Without a name but with a language it is None: the adapter takes a voice of that language.
 
@@ -51,6 +52,24 @@ class VoiceMap:
         if not wanted and language:
             return None
         self._refresh()
+        if wanted and self._is_blend(model, wanted):
+            shares = expand(read_blend(wanted), lambda name: self._one(model, name) if self._has(name) else None)
+            return model.voice(spell_blend(shares))
+        return self._one(model, wanted)
+
+    def _has(self, name: str) -> bool:
+        return name.casefold() in self._map
+
+    def _is_blend(self, model: Model, wanted: str) -> bool:
+        """Tell whether it is a blend with a name of the map in it, and no name itself."""
+        if not (model.voice_blends and is_blend(wanted)) or self._has(wanted):
+            return False
+        names = (*model.voice_aliases, *(voice.id for voice in model.voices))
+        if wanted.casefold() in map(str.casefold, names):
+            return False
+        return any(self._has(share.voice) for share in read_blend(wanted))
+
+    def _one(self, model: Model, wanted: str | None) -> str | None:
         mapped = self._map.get(wanted.casefold()) if wanted else None
         if mapped is not None:
             try:

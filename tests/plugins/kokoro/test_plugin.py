@@ -1,5 +1,7 @@
 """The plugin as yapit sees it: its models, its files, and what it says over HTTP."""
 
+# ruff: noqa: RUF001 - phonemes are meant
+
 import base64
 import json
 import os
@@ -21,7 +23,7 @@ from hub import Repo, serve_hub
 from live import Server, serve
 from yapit import Context, InvalidInputError, LoadError, Model, read_models
 from yapit.audio import decode
-from yapit_plugin_kokoro import complete_model, register_backends, register_models, synthesize
+from yapit_plugin_kokoro import complete_model, register_backends, register_models, synthesize, weights
 from yapit_plugin_kokoro.hub import Files
 
 OPENAI = "alloy ash ballad coral echo fable onyx nova sage shimmer verse marin cedar".split()  # noqa: SIM905 - names
@@ -40,6 +42,7 @@ def server(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         "options": {"threads": 1, "dtype": "float32"},
         "voice_aliases": {**shipped.voice_aliases, "nova": "ff_siwis(2)+ef_dora"},
     }
+    (folder / "yapit.yaml").write_text("speech: {voice_map: {MyVoice: af_sky}}")
     (folder / "models.local.yaml").write_bytes(msgspec.yaml.encode({"models": [entry]}))
     environ = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
     with serve(folder, **environ) as running:
@@ -64,8 +67,28 @@ def test_the_catalog_has_every_voice_with_its_language_and_grade() -> None:
     assert (model.sample_rate, model.licence) == (24_000, "Apache-2.0")
     assert sorted(model.voice_aliases) == sorted(OPENAI)
     assert all(model.voice(name) in voices for name in OPENAI)
-    assert chinese.voices == ()
+    assert model.markup
+    assert chinese.markup
     assert register_backends()[0].heavy
+
+
+def test_the_chinese_model_has_a_hundred_numbers_and_three_voices_for_english() -> None:
+    _, chinese = register_models()
+    voices = {voice.id: voice for voice in chinese.voices}
+    numbers = [name for name in voices if name.startswith("z")]
+    assert sorted(name[3:] for name in numbers) == [f"{number:03}" for number in range(1, 101)]
+    assert {(voices[name].gender, name[:3], voices[name].languages) for name in numbers} == {
+        ("female", "zf_", ("zh",)),
+        ("male", "zm_", ("zh",)),
+    }
+    assert {name: voices[name].languages[0] for name in voices if name not in numbers} == {
+        "af_maple": "en-US",
+        "af_sol": "en-US",
+        "bf_vale": "en-GB",
+    }
+    assert (chinese.voice(None), chinese.voice("zh"), chinese.voice("en-GB")) == ("zf_001", "zf_001", "bf_vale")
+    with pytest.raises(InvalidInputError, match="has no voice 'zf_009'"):
+        chinese.voice("zf_009")
 
 
 def test_registering_imports_no_engine(python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
@@ -195,6 +218,15 @@ def test_the_names_of_openai_are_voices_and_may_be_changed(server: Server) -> No
     assert speak(server).content == speak(server, voice="shimmer").content, "the default is af_heart"
 
 
+def test_names_of_a_user_s_voice_map_may_be_mixed_in_any_spelling(server: Server) -> None:
+    mixed = speak(server, voice="af_heart,af_sky").content
+    for voice in ("af_heart,myvoice", "af_heart:0.5,MyVoice:0.5", "af_heart+myvoice", "shimmer+myvoice"):
+        assert speak(server, voice=voice).content == mixed, voice
+    unknown = speak(server, voice="myvoise+af_sky")
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "voice")
+    assert "has no voice 'myvoise'" in unknown.json()["error"]["message"]
+
+
 def test_a_language_alone_is_spoken_by_a_voice_of_it(server: Server) -> None:
     french = speak(server, "Bonjour.", language="fr")
     assert french.content == speak(server, "Bonjour.", voice="ff_siwis").content
@@ -213,6 +245,25 @@ def test_mp3_with_word_times_over_http(server: Server) -> None:
     spanish = speak(server, "Hola mundo.", voice="ef_dora", return_timestamps=True).json()
     assert spanish["word_source"] == "estimated"
     assert [word["word"] for word in spanish["words"]] == ["Hola", "mundo"]
+
+
+def test_markup_is_no_word_in_other_languages_either(server: Server) -> None:
+    text = "Hola [pause:1s] [mundo](/mˈundo/), adiós.\n\n[pause:500ms]\n\nBueno."
+    answer = speak(server, text, voice="ef_dora", response_format="wav", return_timestamps=True).json()
+    words = answer["words"]
+    assert [word["word"] for word in words] == ["Hola", "mundo", "adiós", "Bueno"]
+    assert all(text[word["offset"] :].startswith(word["word"]) for word in words)
+    assert words[1]["start"] - words[0]["end"] >= 1
+    assert words[3]["start"] - words[2]["end"] >= 0.5
+    assert words[3]["end"] <= answer["duration"]
+    assert answer["word_source"] == "estimated"
+
+
+def test_phonemes_are_read_wherever_the_core_cuts_the_text(server: Server) -> None:
+    for length in (20, 60, 270):
+        text = f"{'So ' * (length // 3)}[Dr. who. Was. Here](/wˈʌn/) it ends. "
+        words = speak(server, text, response_format="wav", return_timestamps=True).json()["words"]
+        assert [word["word"] for word in words][-4:-2] == ["So", "Dr. who. Was. Here"]
 
 
 def test_a_pause_between_sentences_is_heard_at_its_length(server: Server) -> None:
@@ -235,3 +286,15 @@ def test_the_shipped_models_are_read() -> None:
     assert [model.id for model in read_models(files(yapit_plugin_kokoro) / "models.yaml")] == ["kokoro", "kokoro-zh"]
     with pytest.raises(InvalidInputError, match="Did you mean 'bf_emma'"):
         register_models()[0].voice("bf_ema:3,af_sky:2")
+
+
+def test_what_is_needed_are_the_weights_once_and_all_voices(tmp_path: Path) -> None:
+    entry = Model(id="mine", backend="kokoro", tasks=("synthesize",), source="org/kokoro", revision="v1")
+    [needed] = weights(entry) or []
+    assert (needed.kind, needed.source, needed.revision) == ("model", "org/kokoro", "v1")
+    assert needed.choose is not None
+    others = ["README.md", "samples/HEARME.wav", "voices/a.bin", "kokoro.onnx"]
+    assert list(needed.choose([*SMALL, *others])) == list(SMALL)
+    assert weights(msgspec.structs.replace(entry, source=str(tmp_path))) == []
+    assert weights(msgspec.structs.replace(entry, options={"skip_download": True})) == []
+    assert weights(msgspec.structs.replace(entry, backend="other")) is None

@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001 - phonemes and the languages of many scripts are meant
 
 import random
+import re
 import sys
 from importlib.util import find_spec
 
@@ -53,6 +54,16 @@ def said(readers: Readers, letter: str, text: str, lexicon: dict[str, str] | Non
 )
 def test_text_is_said(readers: Readers, letter: str, text: str, phonemes: str) -> None:
     assert said(readers, letter, text) == phonemes
+
+
+@pytest.mark.parametrize(
+    "text", ["You [can](+2) go.", "The [big old](-1) house.", "[They](-2) left.", "It [was](0.5)."]
+)
+def test_stress_is_changed_as_misaki_changes_it(readers: Readers, text: str) -> None:
+    theirs, _ = readers._reader("a")(text)  # type: ignore[operator]  # the English one is misaki's
+    assert said(readers, "a", text) == theirs
+    assert theirs != said(readers, "a", re.sub(r"\[|\]\(.*?\)", "", text))
+    assert said(readers, "e", "La [casa](+2).") == said(readers, "e", "La casa.")
 
 
 def test_sounds_that_the_model_has_not_become_the_nearest(readers: Readers) -> None:

@@ -3,7 +3,7 @@
 from importlib.resources import files
 from typing import Any
 
-from yapit import Backend, Context, Model, Synthesizer, hookimpl, read_models
+from yapit import Backend, Context, Model, Synthesizer, Weights, hookimpl, read_models
 from yapit.computing import before_torch
 
 BACKEND = "kokoro"
@@ -30,6 +30,16 @@ def complete_model(entry: dict[str, Any]) -> dict[str, Any] | None:
     from yapit_plugin_kokoro.describing import describe
 
     return describe(source)
+
+
+@hookimpl
+def weights(model: Model) -> list[Weights] | None:
+    """Return the repository that the model needs, or None if the backend is not this one."""
+    if model.backend != BACKEND:
+        return None
+    from yapit_plugin_kokoro.needs import needs
+
+    return needs(model)
 
 
 @hookimpl

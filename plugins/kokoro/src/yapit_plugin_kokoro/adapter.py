@@ -6,6 +6,7 @@ from functools import partial
 
 from yapit import AudioChunk, Context, Lane, Model, Synthesizer, SynthesizeRequest, Word
 from yapit.blends import Share
+from yapit.schemas import WordSource
 from yapit_plugin_kokoro import markup
 from yapit_plugin_kokoro.cutting import cut
 from yapit_plugin_kokoro.hub import Files
@@ -97,7 +98,8 @@ class KokoroSynthesizer(Synthesizer):
                 clock = Clock(phonemes, made.frames, self._voicebox.vocabulary)
                 words = _words(request.text, part, sounds, clock, (start, start + len(phonemes)), elapsed_s)
                 elapsed_s += len(made.samples) / SAMPLE_RATE
-                yield AudioChunk.from_samples(made.samples.numpy(), SAMPLE_RATE, tuple(words))
+                source: WordSource = "estimated" if sounds.estimated else "native"
+                yield AudioChunk.from_samples(made.samples.numpy(), SAMPLE_RATE, tuple(words), source)
 
 
 def _words(

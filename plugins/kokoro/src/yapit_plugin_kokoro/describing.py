@@ -44,6 +44,7 @@ def _entry() -> dict[str, Any]:
         "memory_bytes": 1_100_000_000,
         "speed_range": [0.5, 2.0],
         "voice_blends": True,
+        "markup": True,
     }
 
 

@@ -118,12 +118,13 @@ def _tagger() -> Callable[[str], Doc]:
     return tagger
 
 
-def _as_misaki(text: str, passage: Passage) -> tuple[str, list[str], dict[int, str]]:
-    """Return the text with the words whose phonemes are given, as misaki's own reading of its markup does."""
-    tokens, features, at = list[str](), dict[int, str](), 0
+def _as_misaki(text: str, passage: Passage) -> tuple[str, list[str], dict[int, str | float]]:
+    """Return the text with the words whose phonemes or stress are given, as misaki's own reading of its markup does."""
+    tokens, features, at = list[str](), dict[int, str | float](), 0
     for given in passage.given:
         tokens += text[at : given.start].split()
-        features[len(tokens)] = f"/{given.phonemes}"
+        stress = given.stress
+        features[len(tokens)] = f"/{given.phonemes}" if stress is None else int(stress) if stress % 1 == 0 else stress
         tokens.append(text[given.start : given.stop])
         at = given.stop
     return text, tokens + text[at:].split(), features

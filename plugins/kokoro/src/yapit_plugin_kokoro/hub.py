@@ -4,19 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import structlog
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # public too
-
 from yapit import LoadError, Model
 from yapit.catalog import folder_of
-from yapit.hub import HTTPError, is_repo_id, line
-from yapit.hub import refusal as refused
+from yapit.hub import Repository, line, snapshot
 from yapit_plugin_kokoro.describing import is_kokoro
-
-_log = structlog.get_logger(__name__)
-_NEEDED = ["config.json", "*.pth", "voices/*.pt"]
-_ANSWER_S = 5.0  # the hub may take for an answer
+from yapit_plugin_kokoro.needs import wanted
 
 
 class Files:
@@ -52,29 +44,8 @@ class Files:
 
         Raises:
             LoadError: they are not here and cannot be fetched.
+            StorageFullError: the disk has no room for them.
         """
         source = model.source or model.id
-        return cls(source, folder_of(source) or _snapshot(source, model.revision, fetch=fetch))
-
-
-def _snapshot(source: str, revision: str | None, *, fetch: bool) -> Path:
-    if not is_repo_id(source):
-        raise LoadError(f"The source '{source}' is neither a folder nor the id of a repository.")
-    disable_progress_bars()
-    refusal: Exception | None = None
-    if fetch:
-        try:
-            # Asks once, while the download tries for half a minute.
-            HfApi().model_info(source, revision=revision, timeout=_ANSWER_S)
-        except (OSError, HTTPError) as error:
-            refusal = error  # it may be here all the same
-    here_only = refusal is not None or not fetch
-    try:
-        path = snapshot_download(
-            source, revision=revision, allow_patterns=_NEEDED, etag_timeout=_ANSWER_S, local_files_only=here_only
-        )
-    except (OSError, HTTPError) as error:
-        reason = refusal or error
-        _log.info("weights_missing", source=source, reason=line(reason))
-        raise LoadError(refused(source, revision, reason)) from error
-    return Path(path)
+        repository = Repository(source=source, revision=model.revision, choose=wanted)
+        return cls(source, folder_of(source) or snapshot(repository, fetch=fetch))

@@ -1,7 +1,8 @@
-"""From a request's text to what is said of it: pauses, passages, and words whose phonemes are given.
+"""From a request's text to what is said of it: pauses, passages, and words whose phonemes or stress are given.
 
 [pause:0.5s]                silence, also in ms; at most ten seconds
 [Kokoro](/kˈOkəɹO/)         a word and its phonemes, as misaki writes them
+[can](+2)                   a word and by how much its stress is raised, or lowered; in English
 """
 
 # ruff: noqa: RUF002 - phonemes are meant
@@ -17,7 +18,7 @@ from yapit import text as sentences
 _LONGEST_PAUSE_S = 10.0
 _BLOCK = 400  # characters that are read together; what they sound like is cut again where it is too long
 _PAUSE = r"\[pause:\s*(?P<count>\d{1,6}(?:\.\d{0,6})?|\.\d{1,6})\s*(?P<unit>ms|s)\s*\]"
-_LINK = r"\[(?P<word>[^\[\]]+)\]\(/(?P<phonemes>[^/()]*)/\)"
+_LINK = r"\[(?P<word>[^\[\]]+)\]\((?:/(?P<phonemes>[^/()]*)/|(?P<stress>[+-]?(?:[0-2]|0?\.5)))\)"
 _MARKUP = re.compile(f"{_PAUSE}|{_LINK}", re.IGNORECASE)
 _PARAGRAPH = re.compile(r"[^\S\r\n]*(?:\r\n|\r|\n)\s*(?:\r\n|\r|\n)\s*")
 _SILENT = {"Cc", "Cf", "Cs", "Co", "Cn"}  # characters that no voice says, …
@@ -31,11 +32,12 @@ class Pause(NamedTuple):
 
 
 class Given(NamedTuple):
-    """The phonemes of the characters from `start` to before `stop` of a passage."""
+    """The phonemes of the characters from `start` to before `stop` of a passage; or how their stress changes."""
 
     start: int
     stop: int
     phonemes: str
+    stress: float | None = None
 
 
 class Passage(NamedTuple):
@@ -44,7 +46,7 @@ class Passage(NamedTuple):
     Args:
         text: without markup, its white space single spaces.
         places: for each of its characters, the index in the request's text.
-        given: words whose phonemes are known, in order.
+        given: words whose phonemes or stress are known, in order.
     """
 
     text: str
@@ -58,7 +60,7 @@ class Passage(NamedTuple):
         while start < stop and self.text[stop - 1] == " ":
             stop -= 1
         given = tuple(
-            Given(each.start - start, each.stop - start, each.phonemes)
+            each._replace(start=each.start - start, stop=each.stop - start)
             for each in self.given
             if start <= each.start and each.stop <= stop
         )
@@ -80,7 +82,8 @@ def read(text: str, *, markup: bool, lexicon: Mapping[str, str]) -> Iterator[Pau
         writing.add(text, at, match.start())
         at = match.end()
         if match["count"] is None:
-            writing.give(text, match.start("word"), match.end("word"), match["phonemes"])
+            stress = None if match["stress"] is None else float(match["stress"])
+            writing.give(text, *match.span("word"), match["phonemes"] or "", stress)
             continue
         yield from _blocks(writing.take(), words, lexicon)
         yield Pause(min(float(match["count"]) / (1000 if match["unit"].casefold() == "ms" else 1), _LONGEST_PAUSE_S))
@@ -108,8 +111,8 @@ class _Writing:
             start = match.end()
         self._line(text, start, stop)
 
-    def give(self, text: str, start: int, stop: int, phonemes: str) -> None:
-        """Add a word and its phonemes."""
+    def give(self, text: str, start: int, stop: int, phonemes: str, stress: float | None = None) -> None:
+        """Add a word and its phonemes, or its stress."""
         begin = len(self._characters)
         self._line(text, start, stop)
         stop = len(self._characters)
@@ -118,7 +121,7 @@ class _Writing:
         while begin < stop and self._characters[stop - 1] == " ":
             stop -= 1
         if begin < stop:
-            self._given.append(Given(begin, stop, phonemes))
+            self._given.append(Given(begin, stop, phonemes, stress))
 
     def take(self) -> list[Passage]:
         """Return the paragraphs and forget them."""

@@ -14,6 +14,7 @@ from loguru import logger
 from torch.overrides import TorchFunctionMode
 
 from yapit import BackendError, Context, Lane, LoadError, Model, OutOfMemoryError
+from yapit.computing import device_of
 from yapit_plugin_kokoro import precision
 from yapit_plugin_kokoro.hub import Files
 from yapit_plugin_kokoro.options import Options
@@ -44,13 +45,13 @@ class Voicebox:
         lane: that it computes on, and stops for.
 
     Raises:
-        LoadError: the weights cannot be read, or are another model's.
+        LoadError: the weights cannot be read, or are another model's; or there is no such device.
     """
 
     def __init__(self, model: Model, context: Context, options: Options, files: Files, lane: Lane) -> None:
         logger.disable("kokoro")  # it writes what is said
         self._id = model.id
-        self.device = _device_of(context.device)
+        self.device = device_of(context.device)
         if self.device.type == "cpu" and options.threads is not None:
             torch.set_num_threads(options.threads)
         self._kokoro = _loaded(files).to(self.device).eval()
@@ -169,21 +170,3 @@ def _loaded(files: Files) -> KModel:
     if missing:
         raise LoadError(f"The weights of '{files.name}' lack '{missing[0]}' and {len(missing) - 1} more.")
     return kokoro
-
-
-def _device_of(wanted: str) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda`, `cuda:N` or `mps` means here.
-
-    Raises:
-        LoadError: there is none of that kind.
-    """
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise LoadError(f"There is no device '{wanted}': expected auto, cpu, cuda, cuda:N or mps.") from error
-    return device

@@ -2,11 +2,10 @@
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
-from yapit import Context, InvalidInputError, Model, SettingsError, SynthesizeRequest
-from yapit.errors import did_you_mean
+from yapit import Context, Model, SynthesizeRequest
+from yapit.options import entry_options, request_options
 
 PLUGIN = "kokoro"
 Lexicon = dict[Annotated[str, Meta(min_length=1, max_length=100)], Annotated[str, Meta(min_length=1, max_length=200)]]
@@ -67,14 +66,7 @@ def options_of(model: Model) -> Options:
     Raises:
         SettingsError: an option is unknown or has a value that is refused.
     """
-    known = [*Options.__struct_fields__]
-    for name in model.options:
-        if name not in known:
-            raise SettingsError(f"model '{model.id}': unknown option '{name}'. {did_you_mean(name, known)}".rstrip())
-    try:
-        return msgspec.convert(model.options, Options)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"model '{model.id}': options: {error}") from error
+    return entry_options(model, Options)
 
 
 def knobs_of(model: Model, request: SynthesizeRequest) -> Knobs:
@@ -83,14 +75,4 @@ def knobs_of(model: Model, request: SynthesizeRequest) -> Knobs:
     Raises:
         InvalidInputError: an option is unknown or has a value that is refused.
     """
-    known = [*Knobs.__struct_fields__]
-    defaults = {name: value for name, value in model.defaults.items() if name in known}
-    for name in request.options:
-        if name not in known:
-            message = f"The model '{model.id}' has no option '{name}'. {did_you_mean(name, known)}"
-            raise InvalidInputError(message.rstrip(), param=f"options.{name}")
-    try:
-        return msgspec.convert({**defaults, **request.options}, Knobs)
-    except msgspec.ValidationError as error:
-        _, _, name = str(error).rpartition("$.")
-        raise InvalidInputError(str(error), param=f"options.{name.rstrip('`')}") from error
+    return request_options(model, request.options, Knobs)

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 from yapit import InvalidInputError
+from yapit.text import words
 from yapit_plugin_kokoro.languages import LANGUAGES, Language
 from yapit_plugin_kokoro.markup import Passage
 
@@ -35,10 +36,25 @@ class Spoken(NamedTuple):
 
 
 class Sounds(NamedTuple):
-    """The phonemes of a passage, and where in them its words are, if that is known."""
+    """The phonemes of a passage, where in them its words are, and whether that is only estimated."""
 
     phonemes: str
     words: tuple[Spoken, ...] = ()
+    estimated: bool = False
+
+
+def estimated(phonemes: str, passage: Passage) -> Sounds:
+    """Return the phonemes, and the passage's words at the same share of them as they have of its characters."""
+    phonemes = phonemes.strip()
+    if not phonemes:
+        return Sounds("")
+    spoken, rate = list[Spoken](), len(phonemes) / len(passage.text)
+    for first, last in words(passage.text):
+        start = int(first * rate)
+        while phonemes[start] == " ":  # the last character is none
+            start += 1
+        spoken.append(Spoken(start, max(start, int(last * rate)), first, last))
+    return Sounds(phonemes, tuple(spoken), estimated=True)
 
 
 class Reader(Protocol):
@@ -118,7 +134,7 @@ class EspeakReader:
             said = text if given else self._speak(text)[0].strip()
             # Each run but the first says by its first character whether a space was before it.
             phonemes += (" " if phonemes and text.startswith(" ") else "") + said.strip()
-        return Sounds(phonemes)
+        return estimated(phonemes, passage)
 
 
 class MixedReader:
@@ -138,7 +154,7 @@ class MixedReader:
         parts = list[str]()
         for text, given in _runs(passage):
             parts += [text] if given else self._mixed(text)
-        return Sounds(" ".join(part.strip() for part in parts if part.strip()))
+        return estimated(" ".join(part.strip() for part in parts if part.strip()), passage)
 
     def _mixed(self, text: str) -> Iterator[str]:
         at = 0
@@ -159,6 +175,8 @@ def _runs(passage: Passage) -> Iterator[tuple[str, bool]]:
     """
     text, at = passage.text, 0
     for given in passage.given:
+        if given.stress is not None:
+            continue
         start = given.start
         while start > at and text[start - 1] == " ":
             start -= 1
