@@ -13,6 +13,7 @@ YapitError                      code, HTTP status
 │  └─ ForbiddenError       403
 ├─ CapacityError           503  with Retry-After
 ├─ RateLimitError          429  with Retry-After
+├─ StorageFullError        507  the disk has no room
 ├─ BackendError            500  the model failed
 │  ├─ LoadError            503  the model could not be loaded
 │  ├─ OutOfMemoryError     503  the device had no room for the work
@@ -140,6 +141,13 @@ class RateLimitError(YapitError):
     status = 429
     type = "requests"
     code = "rate_limit_exceeded"
+
+
+class StorageFullError(YapitError):
+    """The disk has no room for what was asked for; nothing of it was kept."""
+
+    status = 507
+    code = "storage_full"
 
 
 class BackendError(YapitError):
