@@ -1,7 +1,8 @@
 """The models a server knows: entries of plugins, `models.yaml` and `models.local.yaml`, merged into one catalog."""
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -15,6 +16,8 @@ from yapit.quantities import seconds
 from yapit.tasks import TASKS
 
 Entry = dict[str, Any]
+_SLUG_LENGTH = 96
+_SLUG = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 
 
 class Backend(Struct, frozen=True, kw_only=True):
@@ -56,6 +59,8 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         voice_aliases: further names of voices, such as OpenAI's.
         voice_variants: suffixes that may follow a voice's id after `+`.
         voice_blends: mixtures of voices are voices too, as `yapit.blends` writes them.
+        markup: it reads `[word](/phonemes/)` and `[pause:1s]`, which no piece of a text is then cut in; its option, and
+            a request's, `markup: false` turn that off.
         languages: BCP 47 tags.
         sample_rate: Hz of the speech it makes.
         speed_range: the speeds its adapter honours itself; the core stretches the rest, keeping the pitch.
@@ -89,6 +94,7 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     voice_aliases: dict[str, str] = {}
     voice_variants: tuple[str, ...] = ()
     voice_blends: bool = False
+    markup: bool = False
     languages: tuple[str, ...] = ()
     sample_rate: int | None = None
     speed_range: tuple[float, float] = (1.0, 1.0)
@@ -128,7 +134,7 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         if self.voice_blends:
             aliases = {alias.casefold(): target for alias, target in self.voice_aliases.items()}
             meant = aliases.get(name.casefold(), name)
-            if is_blend(meant):
+            if is_blend(meant) and meant.casefold() not in self._known():  # the tag of a language may look like one
                 return spell_blend(
                     tuple(share._replace(voice=self._listed(share.voice)) for share in read_blend(meant))
                 )
@@ -136,8 +142,7 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
 
     def _listed(self, name: str) -> str:
         """Return the id that one name stands for; raises as `voice`."""
-        known = {tag.casefold(): voice.id for voice in reversed(self.voices) for tag in voice.languages[:1]}
-        known |= {voice.id.casefold(): voice.id for voice in self.voices}
+        known = self._known()
         aliases = {alias.casefold(): target for alias, target in self.voice_aliases.items()}
         folded = name.casefold()
         if folded not in known and folded in aliases:
@@ -149,6 +154,11 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         near = [*variants.values()] if base in known else [*dict.fromkeys(known.values()), *self.voice_aliases]
         hint = did_you_mean(variant if base in known else base, near)
         raise InvalidInputError(f"The model '{self.id}' has no voice '{name}'. {hint}".rstrip(), param="voice")
+
+    def _known(self) -> dict[str, str]:
+        """Return the voices by what names them alone: the tag of a language, or the id."""
+        known = {tag.casefold(): voice.id for voice in reversed(self.voices) for tag in voice.languages[:1]}
+        return known | {voice.id.casefold(): voice.id for voice in self.voices}
 
 
 class Handler(NamedTuple):
@@ -208,6 +218,10 @@ class Catalog:
             raise ModelNotFoundError(message.rstrip(), param="model")
         return model
 
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a model has this id or alias."""
+        return name in self._models or name in self._aliases
+
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
 
@@ -261,13 +275,40 @@ def read_entries(path: Path | Traversable) -> list[Entry]:
     return [_today(entry, f"{path.name}: $.models[{i}]") for i, entry in enumerate(entries)]
 
 
+def model_of(entry: Entry, complete: Callable[[Entry], Entry | None] | None = None) -> Model:
+    """Return the model that one entry describes, in the names of today or of existing files.
+
+    Args:
+        entry: of a models file.
+        complete: says what it leaves out, if it has no backend or no tasks; None if nobody knows.
+
+    Raises:
+        SettingsError: it is no model.
+    """
+    return merge([_today(entry, f"model '{entry.get('id', entry.get('name', '?'))}'")], complete=complete)[0]
+
+
+def check_slug(name: str) -> None:
+    """Raise `InvalidInputError` unless the name is one that a registered model may have."""
+    if len(name) > _SLUG_LENGTH or not _SLUG.fullmatch(name) or any(not part.strip(".") for part in name.split("/")):
+        raise InvalidInputError(
+            f"A model's name has 1 to {_SLUG_LENGTH} letters, digits, '.', '_' and '-', with '/' between parts, of "
+            f"which none is made of dots only; got {name[: _SLUG_LENGTH + 1]!r}.",
+            param="name",
+        )
+
+
 def entry_of(model: Model) -> Entry:
     """Return the model as a mergeable entry: only what it sets."""
     entry: Entry = msgspec.to_builtins(model)
     return entry
 
 
-def merge(*layers: Iterable[Entry], complete: Callable[[Entry], Entry | None] | None = None) -> list[Model]:
+def merge(
+    *layers: Iterable[Entry],
+    complete: Callable[[Entry], Entry | None] | None = None,
+    by_id: Container[str] = (),
+) -> list[Model]:
     """Return the models of all layers, later ones over earlier ones.
 
     Entries match by id, then by source; nested maps are merged deep, lists replaced, unmatched entries appended.
@@ -276,10 +317,11 @@ def merge(*layers: Iterable[Entry], complete: Callable[[Entry], Entry | None] | 
     Args:
         layers: of entries.
         complete: says what an entry leaves out that has no backend or no tasks; None if nobody knows.
+        by_id: ids of entries that match by their ids alone.
     """
     merged: list[Entry] = []
     for layer in layers:
-        merged = _merge_layer(merged, layer)
+        merged = _merge_layer(merged, layer, by_id)
     return [_model(_completed(entry, complete), f"model '{entry.get('id', '?')}'") for entry in merged]
 
 
@@ -296,10 +338,10 @@ def _completed(entry: Entry, complete: Callable[[Entry], Entry | None] | None) -
     return _deep_merge(found or {}, entry)
 
 
-def _merge_layer(lower: list[Entry], layer: Iterable[Entry]) -> list[Entry]:
+def _merge_layer(lower: list[Entry], layer: Iterable[Entry], by_id: Container[str]) -> list[Entry]:
     result, taken = list(lower), set[int]()
     for entry in layer:
-        match = _find(lower, entry)
+        match = _find(lower, entry, by_id)
         if match is None:
             result.append(entry if "id" in entry else {**entry, "id": entry.get("source")})
             continue
@@ -317,10 +359,11 @@ def _merge_layer(lower: list[Entry], layer: Iterable[Entry]) -> list[Entry]:
     return result
 
 
-def _find(entries: list[Entry], wanted: Entry) -> int | None:
+def _find(entries: list[Entry], wanted: Entry, by_id: Container[str]) -> int | None:
     for key in ("id", "source"):
         for index, entry in enumerate(entries):
-            if wanted.get(key) is not None and entry.get(key) == wanted[key]:
+            meant = key == "id" or entry["id"] not in by_id
+            if meant and wanted.get(key) is not None and entry.get(key) == wanted[key]:
                 return index
     return None
 

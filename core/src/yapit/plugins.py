@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import msgspec
 import pluggy
 from msgspec import Struct
 
@@ -14,9 +15,10 @@ from yapit import hookspecs
 from yapit.adapters import Adapter, Context
 from yapit.catalog import Backend, Catalog, Entry, Model
 from yapit.environments import Environment, read
-from yapit.errors import LoadError, PluginError, StartupError, YapitError
+from yapit.errors import InvalidInputError, LoadError, PluginError, StartupError, YapitError
 from yapit.settings import Settings, catalog
 from yapit.tasks import PROVISION, Task
+from yapit.weights import Weights, weights_of
 
 GROUP = "yapit.plugins"
 
@@ -53,6 +55,7 @@ class Plugins:
         self._models: dict[str, list[Model]] | None = None
         self._backends: dict[str, Backend] | None = None
         self._runners: dict[str, str] | None = None
+        self._completed: dict[bytes, Entry] = {}  # what was found out of entries, by what they say
         self.failed: dict[str, Plugin] = {}
 
     @classmethod
@@ -133,13 +136,14 @@ class Plugins:
             self._models = dict(self._lists("register_models", Model))
         return self._models
 
-    def catalog(self, settings: Settings) -> Catalog:
-        """Return the models that are served: the plugins' and the files', each complete.
+    def catalog(self, settings: Settings, registered: Iterable[Entry] = ()) -> Catalog:
+        """Return the models that are served: the plugins', the registered ones and the files', each complete.
 
         Raises:
             SettingsError: a models file, or an alias, is wrong.
         """
-        return catalog(settings, self.models(), interpreters=self.interpreters(), complete=self._complete)
+        interpreters, complete = self.interpreters(), self.complete
+        return catalog(settings, self.models(), interpreters=interpreters, complete=complete, registered=registered)
 
     def backends(self) -> dict[str, Backend]:
         """Return the backends that plugins declare, by name; asked once."""
@@ -164,13 +168,39 @@ class Plugins:
         """Return the version of the distribution that brought the plugin."""
         return self._versions.get(plugin) if plugin is not None else None
 
-    def _complete(self, entry: Entry) -> Entry | None:
-        """Return what the first plugin that knows it says of an incomplete entry; None if nobody does."""
+    def complete(self, entry: Entry) -> Entry | None:
+        """Return what the first plugin that knows it says of an incomplete entry; None if nobody does.
+
+        What is known once is not asked again: a plugin may have to ask the hub. Where it could not, it says no tasks.
+        """
+        said = msgspec.json.encode(entry, order="sorted")
+        if said in self._completed:
+            return self._completed[said]
         for name, found in self.each("complete_model", entry=entry):
             if isinstance(found, dict):
+                if found.get("tasks"):
+                    self._completed[said] = found
                 return found
             if found is not None:
                 self._take_out(name, PluginError("complete_model must return a dictionary or None"))
+        return None
+
+    def describe(self, entry: Entry) -> Entry | None:
+        """Return as `complete` does, but leave a plugin that raises where it is: the entry may be a stranger's.
+
+        Raises:
+            InvalidInputError: a plugin failed with this entry.
+        """
+        for implementation in reversed(self._manager.hook.complete_model.get_hookimpls()):
+            try:
+                found = implementation.function(**dict.fromkeys(implementation.argnames, entry))
+            except YapitError:
+                raise
+            except (Exception, SystemExit) as error:
+                reason = f"the plugin '{implementation.plugin_name}' failed with it ({type(error).__name__})"
+                raise InvalidInputError(f"What the model is could not be found out: {reason}.") from error
+            if isinstance(found, dict):
+                return found
         return None
 
     def _who_runs(self) -> dict[str, str]:
@@ -237,6 +267,29 @@ class Plugins:
                 f"The plugin for backend '{model.backend}' returned a {kind}, not a {task.adapter.__name__}."
             )
         return adapter
+
+    def weights(self, model: Model) -> list[Weights]:
+        """Return what has to be on this machine before the model can be loaded; blocks if its plugin asks the hub.
+
+        Raises:
+            LoadError: its plugin failed.
+        """
+        try:
+            found = self._manager.hook.weights(model=model)
+        except YapitError:
+            raise
+        except (Exception, SystemExit) as error:
+            message = f"What the model '{model.id}' needs is not known ({type(error).__name__}: {error})"
+            raise LoadError(" ".join(message.split())) from error
+        return weights_of(model) if found is None else list(found)
+
+    def optimizations(self, model: Model) -> list[dict[str, Any]]:
+        """Return options with which the model may be faster here; nothing if nobody knows any, or a plugin failed."""
+        try:
+            found = self._manager.hook.optimizations(model=model)
+        except (Exception, SystemExit):  # noqa: BLE001 - whatever one raises, the model works as it is
+            return []
+        return list(found or ())
 
     def serves(self, model: Model) -> bool:
         """Tell, without loading, whether the model seems to have somebody who runs its backend."""

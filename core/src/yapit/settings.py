@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from yapit.catalog import Catalog, Entry, Model, entry_of, merge, read_entries
 from yapit.errors import SettingsError, did_you_mean
 from yapit.quantities import seconds, size
+from yapit.urls import masked_url
 
 FILE = "yapit.yaml"
 PREFIX = "YAPIT_"
@@ -29,6 +30,8 @@ _OTHER_NAMES = {
     "VOICE_MAP": "speech.voice_map",
     "VOICE_MAP_FILE": "speech.voice_map_file",
     "DEVICE": "device",
+    "DATABASE_URL": "database",
+    "AUTO_DOWNLOAD_MODELS": "provisioning.auto_download",
 }
 # Kubernetes sets these in every pod beside a Service called yapit or yapit-web; they are nobody's settings.
 _SERVICE_LINK = re.compile(r"YAPIT_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_\w+)")
@@ -45,6 +48,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         host: address to bind; anything but loopback needs `api_keys`.
         port: 0 takes a free one.
         api_keys: keys accepted as `Authorization: Bearer`; none = no key is asked for.
+        admin_keys: if any, only they may change which models there are, and they may do all else, too.
         allow_open: bind beyond loopback although no key is set.
         max_body_bytes: a larger request body gets 413.
         drain_s: seconds that running requests get to finish after SIGTERM.
@@ -55,6 +59,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host: Text = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8000
     api_keys: tuple[Text, ...] = ()
+    admin_keys: tuple[Text, ...] = ()
     allow_open: bool = False
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 10 * 1024 * 1024
     drain_s: Annotated[float, Meta(ge=0)] = 10.0
@@ -152,6 +157,40 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             size(limit)
 
 
+class ProvisioningSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How weights come onto this machine.
+
+    Args:
+        auto_download: a first request to a model whose weights are missing fetches them; else they must be there.
+        wait_s: seconds that such a request waits for them, then it gets 503 and may try again.
+        parallel: models fetched at a time; others wait.
+        parallel_files: files of a model fetched at a time.
+        tokens: for sources that ask for one, by the beginning of their id (`my-org`, `my-org/model`, or a host); others
+            get HF_TOKEN.
+        max_file_bytes: a larger file of a URL is not fetched: bytes, or text such as `20GB`.
+        large_model: weights beyond this are fetched over HTTP only for who says that a large model is meant.
+        allow_private_addresses: fetch files of URLs from addresses that are not public, too.
+    """
+
+    auto_download: bool = True
+    wait_s: Annotated[float, Meta(ge=0)] = 10.0
+    parallel: Annotated[int, Meta(ge=1)] = 2
+    parallel_files: Annotated[int, Meta(ge=1)] = 4
+    tokens: dict[str, Text] = {}
+    max_file_bytes: str | int = "50GB"
+    large_model: str | int = "20GB"
+    allow_private_addresses: bool = False
+
+    def __post_init__(self) -> None:
+        if size(self.max_file_bytes) is None or size(self.large_model) is None:
+            raise ValueError("a size in bytes is expected, not a share")
+
+    def token_for(self, source: str) -> str | None:
+        """Return the token that is set for a source, None if there is none."""
+        fitting = [name for name in self.tokens if source == name or source.startswith(f"{name.rstrip('/')}/")]
+        return self.tokens[max(fitting, key=len)] if fitting else None
+
+
 class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether work that was done before is done again.
 
@@ -170,6 +209,16 @@ class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError("a size in bytes is expected, not a share")
 
 
+class CompatSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is done as older servers did it.
+
+    Args:
+        legacy_status: what manages models answers refusals with status 200 and `success: false`.
+    """
+
+    legacy_status: bool = False
+
+
 class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is logged: `format` auto is text on a terminal and JSON elsewhere."""
 
@@ -186,6 +235,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         transcription: how speech becomes text.
         engine: how models are loaded, kept, shared and given back.
         cache: whether work that was done before is done again.
+        provisioning: how weights come onto this machine.
+        compat: what is done as older servers did it.
         log: what is logged.
         plugins: allow-list of plugins, applied before import; all installed ones when None.
         plugin_settings: a section for each plugin, decoded by the plugin.
@@ -194,6 +245,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         aliases: further names of models.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         data_dir: folder for what yapit and its plugins keep.
+        database: URL of the database for what is registered at run time: `postgresql://…` or `sqlite:///…`; the file
+            `yapit.db` in `data_dir` when None.
+        models_refresh_s: seconds after which models that another server registered in the database are seen.
     """
 
     server: ServerSettings = ServerSettings()
@@ -201,6 +255,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     transcription: TranscriptionSettings = TranscriptionSettings()
     engine: EngineSettings = EngineSettings()
     cache: CacheSettings = CacheSettings()
+    provisioning: ProvisioningSettings = ProvisioningSettings()
+    compat: CompatSettings = CompatSettings()
     log: LogSettings = LogSettings()
     plugins: tuple[str, ...] | None = None
     plugin_settings: dict[str, dict[str, Any]] = {}
@@ -209,6 +265,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     aliases: dict[str, str] = {}
     device: Text = "auto"
     data_dir: Text = "data"
+    database: Text | None = None
+    models_refresh_s: Annotated[float, Meta(ge=0.05)] = 2.0
 
 
 class Effective(Struct, frozen=True):
@@ -222,8 +280,12 @@ class Effective(Struct, frozen=True):
         values = msgspec.to_builtins(self.settings)
         for path in leaves(Settings):
             value = _get(values, path)
-            if path == "server.api_keys":
+            if path in ("server.api_keys", "server.admin_keys"):
                 value = [_MASK] * len(value)
+            if path == "provisioning.tokens":
+                value = dict.fromkeys(value, _MASK)
+            if path == "database" and value is not None:
+                value = masked_url(value)
             if path == "plugin_settings":
                 value = {plugin: _masked(section) for plugin, section in value.items()}
             yield path, value, self.sources.get(path, "default")
@@ -284,8 +346,11 @@ def catalog(
     folder: Path | None = None,
     interpreters: Mapping[str, str] | None = None,
     complete: Callable[[Entry], Entry | None] | None = None,
+    registered: Iterable[Entry] = (),
 ) -> Catalog:
-    """Return the catalog: `models.local.yaml` over `models.yaml` over the plugins' models, restricted to `models`.
+    """Return the catalog: `models.local.yaml` over `models.yaml` over registered models over the plugins' ones.
+
+    It is restricted to `models` and to what is registered.
 
     Args:
         settings: the effective settings.
@@ -293,23 +358,28 @@ def catalog(
         folder: where the models files are looked for; the working directory when None.
         interpreters: for each backend that runs in an environment of its own; models that name none get it.
         complete: says what an entry leaves out that has no backend or no tasks.
+        registered: complete entries of what was registered at run time.
 
     Raises:
         SettingsError: a file is no models file, or a name in `models` or `aliases` is in no catalog.
     """
-    registered: dict[str, Entry] = {}
+    lowest: dict[str, Entry] = {}
     duplicates = []
     for plugin, models in plugin_models.items():
         for model in models:
-            if model.id in registered:
+            if model.id in lowest:
                 duplicates.append(f"model '{model.id}' of plugin '{plugin}' is displaced by another plugin's")
             else:
-                registered[model.id] = entry_of(model)
-    layers = [read_entries(path) for path in _model_files(settings, folder or Path.cwd())]
-    models = [_housed(model, interpreters or {}) for model in merge(registered.values(), *layers, complete=complete)]
+                lowest[model.id] = entry_of(model)
+    # By their ids alone: unlike an entry of a file, one of another id and the same source is a model of its own.
+    added = {entry["id"]: entry for entry in registered}
+    duplicates += [f"model '{name}' of a plugin is displaced by a registered one" for name in added if name in lowest]
+    layers = [read_entries(path) for path in model_files(settings, folder)]
+    merged = merge((lowest | added).values(), *layers, complete=complete, by_id=added)
+    models = [_housed(model, interpreters or {}) for model in merged]
     aliases = {**_openai_aliases(settings, models), **settings.aliases}
     served = Catalog(models, aliases, tuple(duplicates))
-    return served.restrict(settings.models) if settings.models else served
+    return served.restrict((*settings.models, *added)) if settings.models else served
 
 
 def _housed(model: Model, interpreters: Mapping[str, str]) -> Model:
@@ -335,9 +405,14 @@ def _openai_aliases(settings: Settings, models: list[Model]) -> dict[str, str]:
     return aliases
 
 
-def _model_files(settings: Settings, folder: Path) -> list[Path]:
+def model_files(settings: Settings, folder: Path | None = None) -> list[Path]:
+    """Return the models files that are there, weaker ones first; of the working directory when `folder` is None.
+
+    Raises:
+        SettingsError: the settings name one that is not there.
+    """
     named = settings.models_config
-    main = Path(named) if named else folder / "models.yaml"
+    main = Path(named) if named else (folder or Path.cwd()) / "models.yaml"
     if named and not main.is_file():
         raise SettingsError(f"models_config: there is no file '{main}'")
     beside = [main.with_name(name) for name in ("models.local.yaml", "models.local.yml")]

@@ -1,6 +1,6 @@
 """The engine: one `stream(task, model, request)` over all models, whatever has to happen before and after the call."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -40,13 +40,21 @@ class Engine:
     Args:
         settings: the effective settings.
         plugins: the registered plugins.
-        catalog: the models that are served.
+        catalog: the models that are served, or what returns those that are served now.
+        ready: is awaited before a model is loaded: returns when its weights are here, or raises.
     """
 
-    def __init__(self, settings: Settings, plugins: Plugins, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        plugins: Plugins,
+        catalog: Catalog | Callable[[], Catalog],
+        ready: Callable[[Model], Awaitable[None]] | None = None,
+    ) -> None:
         self.settings = settings
         self.plugins = plugins
-        self.catalog = catalog
+        self._catalog = catalog
+        self._ready = ready
         self._context = Context(
             device=settings.device, data_dir=Path(settings.data_dir), plugin_settings=settings.plugin_settings
         )
@@ -55,6 +63,15 @@ class Engine:
         self.residency = Residency(settings.engine, settings.device, self._executor, self._runner, self.meters)
         self.keys = Keys(plugins, settings.plugin_settings)
         self.cache = Cache(settings.cache, Path(settings.data_dir) / "cache")
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models that are served now."""
+        return self._catalog if isinstance(self._catalog, Catalog) else self._catalog()
+
+    def catch_up(self) -> None:
+        """Let loaded models go whose entries have changed, or are gone: at once, or when nobody uses them any more."""
+        self.residency.outdate({model.id: model for model in self.catalog})
 
     def check(self, task: Task, model: Model) -> None:
         """Refuse calls that could not be served.
@@ -99,6 +116,7 @@ class Engine:
     async def hold(self, task: Task, model: Model) -> AsyncIterator[None]:
         """Keep the model loaded for several calls that belong together."""
         self.check(task, model)
+        await self._arrive(model)
         async with self.residency.use(task, model):
             yield
 
@@ -172,6 +190,7 @@ class Engine:
     async def _run(self, task: Task, model: Model, request: Request) -> AsyncGenerator[Chunk, None]:
         """Run the call on the loaded model; if that goes away before the call's turn comes, on its successor."""
         while True:
+            await self._arrive(model)
             async with self.residency.use(task, model) as resident:
                 if resident.runner is None:
                     continue
@@ -191,6 +210,11 @@ class Engine:
                     self.residency.lost(resident, error)
                     raise
                 return
+
+    async def _arrive(self, model: Model) -> None:
+        """Wait until the weights of a model are here that is not loaded; it may be unloaded again meanwhile."""
+        if self._ready is not None and not self.residency.of(model):
+            await self._ready(model)
 
     def _runner(self, resident: Resident, slots: int) -> Runner:
         """Return what runs the calls of a model that has just been loaded."""

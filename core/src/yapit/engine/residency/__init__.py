@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic, perf_counter, time
 
@@ -127,6 +127,22 @@ class Residency:
         while self._residents.get(resident.key) is resident:
             await self._next_change()
 
+    def outdate(self, models: Mapping[str, Model]) -> None:
+        """Unload what is none of these models any more: now, or when nobody uses it; who comes next gets the new one.
+
+        Args:
+            models: those that are served now, by id.
+        """
+        for resident in self.all():
+            served = models.get(resident.model.id)
+            if served is resident.model or served == resident.model:
+                resident.outdated = ""
+                continue
+            resident.outdated = "it is not served any more" if served is None else "its catalog entry has changed"
+            if resident.state == "loaded" and not resident.users:
+                self._evict(resident, "unloaded", resident.outdated)
+        self._change()  # one that others wait to see go may stay after all
+
     def died(self, task: Task, model: Model, error: WorkerDiedError) -> None:
         """Note that a loaded model is gone; the next request loads it again, later and later if it happens again."""
         resident = self._residents.get((task.name, model.id))
@@ -170,7 +186,8 @@ class Residency:
             if resident is None:
                 self._deaths.check(key)
                 resident = self._start(task, model)
-            if resident.state == "unloading" or (resident.claims and not nested):
+            leaves = resident.claims or resident.outdated
+            if resident.state == "unloading" or (leaves and not nested):
                 await self._go_by(resident, until)
                 continue
             resident.users += 1
@@ -194,6 +211,8 @@ class Residency:
         if resident.claims:
             wanted = min(resident.claims, key=lambda claim: claim.used)
             self._evict(resident, "evicted", _making_room(wanted))
+        elif resident.outdated:
+            self._evict(resident, "unloaded", resident.outdated)
         elif resident.keep_alive_s == 0:
             self._evict(resident, "expired", "keep_alive is 0")
         else:
@@ -241,7 +260,7 @@ class Residency:
             async with asyncio.timeout(max(0.0, until - monotonic())):
                 await self._next_change()
         except TimeoutError:
-            message = f"The model '{resident.model.id}' makes room for others."
+            message = f"The model '{resident.model.id}' is unloaded first: {resident.outdated or 'others need room'}."
             raise CapacityError(message, code="model_loading", retry_after_s=5) from None
 
     def _keep_alive_s(self, model: Model, wanted: float | None) -> float:

@@ -1,7 +1,7 @@
 """What happened to models lately, and why."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import time
 from typing import Literal
 
@@ -25,17 +25,21 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class History:
-    """The last events, newest first."""
+    """The last events, newest first; `listeners` are told of each."""
 
     def __init__(self) -> None:
         self._events = deque[Event](maxlen=_KEPT)
+        self.listeners: list[Callable[[Event], None]] = []
 
     def __iter__(self) -> Iterator[Event]:
         return reversed(self._events)
 
     def add(self, task: Task, model: Model, event: Happening, reason: str) -> None:
         """Note what has just happened."""
-        self._events.append(Event(at=time(), model=model.id, task=task.name, event=event, reason=reason))
+        happened = Event(at=time(), model=model.id, task=task.name, event=event, reason=reason)
+        self._events.append(happened)
+        for listener in self.listeners:
+            listener(happened)
 
     def last(self, model: Model) -> Event | None:
         """Return what happened to the model last."""

@@ -61,6 +61,7 @@ class Resident:
         self.users = 0  # calls that wait for it or run on it, and holds
         self.nested = 0  # of these, calls of requests that hold it
         self.claims = set[Resident]()  # loads that wait until this one has gone
+        self.outdated = ""  # why it is not the model that the catalog has now
         self.admitted = False  # counts against the limits
         self.memory_bytes = 0  # measured, or else estimated
         self.measured = False
