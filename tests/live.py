@@ -102,11 +102,14 @@ class Server:
 
 
 @contextmanager
-def serve(folder: Path, **environ: str) -> Iterator[Server]:
-    """Run `yapit serve` in `folder` and yield it once it says where it listens; then end it and wait."""
+def serve(folder: Path, *before: str, **environ: str) -> Iterator[Server]:
+    """Run `yapit serve` in `folder` and yield it once it says where it listens; then end it and wait.
+
+    Words `before` the command run it in surroundings of its own.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("YAPIT_")}
     process = subprocess.Popen(
-        [YAPIT, "serve", "--port", "0"],
+        [*before, YAPIT, "serve", "--port", "0"],
         cwd=folder,
         env={**clean, "YAPIT_LOG_FORMAT": "json", **environ},
         stderr=subprocess.PIPE,

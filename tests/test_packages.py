@@ -18,6 +18,7 @@ PACKAGES = {
     "yapit-plugin-hf-generic": ROOT / "plugins" / "hf-generic",
     "yapit-plugin-kokoro": ROOT / "plugins" / "kokoro",
     "yapit-plugin-whisper": ROOT / "plugins" / "whisper",
+    "yapit-plugin-wyoming": ROOT / "plugins" / "wyoming",
 }
 
 
@@ -66,6 +67,11 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
                 "yapit_plugin_whisper/py.typed",
                 "yapit_plugin_whisper/engines/native.py",
             },
+        ),
+        (
+            "yapit-plugin-wyoming",
+            "Apache-2.0",
+            {"yapit_plugin_wyoming/py.typed", "yapit_plugin_wyoming/serving.py"},
         ),
     ],
 )

@@ -23,6 +23,7 @@ OVER_HTTP = {
     "ForbiddenError": (403, "invalid_request_error", "forbidden"),
     "CapacityError": (503, "server_error", "overloaded"),
     "RateLimitError": (429, "requests", "rate_limit_exceeded"),
+    "StorageFullError": (507, "server_error", "storage_full"),
     "BackendError": (500, "server_error", "backend_error"),
     "LoadError": (503, "server_error", "load_failed"),
     "OutOfMemoryError": (503, "server_error", "out_of_memory"),

@@ -12,8 +12,8 @@ PUBLIC = """
     Adapter AudioChunk Backend BackendError CapacityError Classification Classifier ClassifyRequest Context
     DeadlineError EmbedRequest Embedder Embedding GenerateRequest InvalidInputError Lane LikelyToken LoadError Model
     OutOfMemoryError ProvisionRequest ProvisionState Provisioner RateLimitError RemoteError RerankRequest Reranker Score
-    Segment SettingsError SynthesizeRequest Synthesizer TextChunk TextGenerator TokenLogprob ToolCallPart
-    TranscribeRequest Transcriber Usage Voice VoiceActivity Word YapitError hookimpl read_models
+    Segment SettingsError StorageFullError SynthesizeRequest Synthesizer TextChunk TextGenerator TokenLogprob
+    ToolCallPart TranscribeRequest Transcriber Usage Voice VoiceActivity Weights Word YapitError hookimpl read_models
 """.split()  # noqa: SIM905 - as a list of strings it would fill a page
 
 

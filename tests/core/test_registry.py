@@ -365,9 +365,7 @@ def test_registered_models_lie_over_plugins_and_under_files(store: Store, folder
     assert made.catalog.duplicates == ("model 'org/brought' of a plugin is displaced by a registered one",)
 
 
-def test_an_entry_of_a_file_with_the_source_of_a_registered_model_is_another_model(
-    store: Store, folder: Path
-) -> None:
+def test_an_entry_of_a_file_with_the_source_of_a_registered_model_is_another_model(store: Store, folder: Path) -> None:
     store.register({"id": "mine", "backend": "echo", "tasks": ["embed"], "source": "s/9", "revision": "v1"})
     (folder / "models.yaml").write_text("- {id: theirs, backend: echo, tasks: [embed], source: s/9}\n")
     catalog = registry(store).catalog

@@ -36,7 +36,7 @@ from yapit_plugin_hf_generic.speaking.speecht5 import SpeechT5Knobs
 from yapit_plugin_hf_generic.speaking.vits import VitsKnobs
 
 SOURCE = ROOT / "plugins/hf-generic/src/yapit_plugin_hf_generic"
-SHARED = [ROOT / "core/src/yapit" / name for name in ("hub.py", "computing.py")]  # with other plugins
+SHARED = [*ROOT.glob("core/src/yapit/hub/*.py"), ROOT / "core/src/yapit/computing.py"]  # with other plugins
 PAGE = "hf-generic.md"
 README = ROOT / "plugins/hf-generic/README.md"
 # Pages whose examples ask this plugin's models.

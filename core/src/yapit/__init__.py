@@ -22,6 +22,7 @@ from yapit.errors import (
     RateLimitError,
     RemoteError,
     SettingsError,
+    StorageFullError,
     YapitError,
 )
 from yapit.hookspecs import hookimpl
@@ -48,6 +49,7 @@ from yapit.schemas import (
     VoiceActivity,
     Word,
 )
+from yapit.weights import Weights
 
 __version__ = "0.1.0"
 __all__ = [
@@ -81,6 +83,7 @@ __all__ = [
     "Score",
     "Segment",
     "SettingsError",
+    "StorageFullError",
     "SynthesizeRequest",
     "Synthesizer",
     "TextChunk",
@@ -92,6 +95,7 @@ __all__ = [
     "Usage",
     "Voice",
     "VoiceActivity",
+    "Weights",
     "Word",
     "YapitError",
     "hookimpl",

@@ -1,5 +1,6 @@
 """The questions the core asks its plugins. Factories are asked once per loaded model, in the process that runs it."""
 
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -15,9 +16,12 @@ from yapit.adapters import (
     Transcriber,
 )
 from yapit.catalog import Backend, Model
+from yapit.weights import Weights
 
 if TYPE_CHECKING:
     import click
+
+    from yapit.server.services import Services
 
 PROJECT = "yapit"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -39,6 +43,16 @@ def complete_model(entry: dict[str, Any]) -> dict[str, Any] | None:
     """Return what `entry` of a models file leaves out, or None if it is not yours; called when the catalog is made."""
 
 
+@hookspec(firstresult=True)
+def weights(model: Model) -> list[Weights] | None:
+    """Return what has to be on this machine before `model` can be loaded, or None if its backend is not yours."""
+
+
+@hookspec(firstresult=True)
+def optimizations(model: Model) -> list[dict[str, Any]] | None:
+    """Return options with which `model` may be faster here, each with its value; None if its backend is not yours."""
+
+
 @hookspec
 def register_commands(cli: "click.Group") -> None:
     """Add commands to `yapit`; called each time the command line starts."""
@@ -47,6 +61,11 @@ def register_commands(cli: "click.Group") -> None:
 @hookspec
 def register_routes() -> list[Any]:  # type: ignore[empty-body]  # a specification has no body
     """Return Litestar route handlers or routers to serve; called once, when the server is built."""
+
+
+@hookspec
+def accompany(parts: "Services") -> AbstractAsyncContextManager[None] | None:
+    """Return what runs beside the server for as long as it does, or None; entered once, before the server listens."""
 
 
 @hookspec(firstresult=True)

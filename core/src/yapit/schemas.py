@@ -408,13 +408,28 @@ class ProvisionRequest(Request, frozen=True, kw_only=True):
 
 
 class ProvisionState(Chunk, frozen=True, kw_only=True):
-    """A state passed through on the way, with the bytes moved while downloading."""
+    """A state passed through on the way, with what has been moved while downloading.
+
+    Args:
+        state: its name: `planned`, `downloading`, `ready`, `removed`, or the provisioner's own.
+        message: one line for people.
+        files_done: that are there, those that were there before too.
+        files_total: of what is wanted.
+        bytes_done: that are there, those that were there before too.
+        bytes_total: of what is wanted.
+        bytes_per_s: that came over the last few seconds.
+        eta_s: seconds until the end at this rate.
+        details: what else a program may want to know.
+    """
 
     state: str
     message: str = ""
+    files_done: int | None = None
+    files_total: int | None = None
     bytes_done: int | None = None
     bytes_total: int | None = None
     bytes_per_s: float | None = None
+    eta_s: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
 

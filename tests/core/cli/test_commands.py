@@ -64,7 +64,7 @@ def test_models_with_their_state(yapit: Yapit, tmp_path: Path) -> None:
         "- {name: my-whisper, hf_repo_id: openai/whisper-tiny, handler: WhisperASR}\n"
         "- {name: elsewhere, hf_repo_id: gpt-5, handler: OpenAIChatProxyModel}"
     )
-    rows = [line.split("\t") for line in yapit("models").stdout.decode().splitlines()]
+    rows = [line.split("\t")[:6] for line in yapit("models").stdout.decode().splitlines()]
     assert ["my-whisper", "transcribe", "whisper", "", "openai/whisper-tiny", "available"] in rows
     assert ["elsewhere", "generate", "openai", "", "gpt-5", "unserved"] in rows
     assert any(row[0] == "espeak" and int(row[3]) > 120 and row[5] == "available" for row in rows)

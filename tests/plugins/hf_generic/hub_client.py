@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from yapit import LoadError
-from yapit_plugin_hf_generic import hub
+from yapit.hub import planning
 from yapit_plugin_hf_generic.repositories import Repository, describe
 
 SLEPT: list[float] = []
@@ -31,7 +31,7 @@ def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    calls, hub._ANSWER_S = json.loads(sys.argv[1]), float(sys.argv[2])
+    calls, planning.ANSWER_S = json.loads(sys.argv[1]), float(sys.argv[2])
     time.sleep = SLEPT.append  # type: ignore[assignment]  # who sleeps tries again
     answers = [call(name, arguments) for name, arguments in calls]
     modules = [name for name in ("torch", "transformers") if name in sys.modules]

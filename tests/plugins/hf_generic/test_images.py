@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from yapit import InvalidInputError
+from yapit.addresses import Address, is_public
 from yapit_plugin_hf_generic import pictures
-from yapit_plugin_hf_generic.generating.fetching import Address, Fetcher, is_public
+from yapit_plugin_hf_generic.generating.fetching import Fetcher
 from yapit_plugin_hf_generic.generating.images import Images
 from yapit_plugin_hf_generic.options import Settings
 
@@ -320,7 +321,7 @@ def test_a_redirect_leads_nowhere_that_the_url_itself_would_not(web: Web) -> Non
     refused(lambda: fetched(start + f"http://user:secret@public.example:{web.port}/"), "user name")
     refused(lambda: fetched(start), "where to")
     elsewhere = f"{start}http://sub.public.example:{web.port}/"
-    refused(lambda: fetched(elsewhere, hosts=("public.example",)), "not fetched from this host")
+    refused(lambda: fetched(elsewhere, hosts=("public.example",)), "nothing is fetched from this host")
 
 
 def test_redirects_in_a_circle_end(web: Web) -> None:
@@ -344,7 +345,7 @@ def test_only_listed_hosts_are_asked_where_there_is_a_list(web: Web) -> None:
         ("public.example", "lic.example"),
         ("sub.public.example", "*.lic.example"),
     ):
-        refused(lambda: ask(host, listed), "not fetched from this host")
+        refused(lambda: ask(host, listed), "nothing is fetched from this host")
     assert web.asked == []
 
 
@@ -391,26 +392,3 @@ def test_another_address_of_the_host_is_tried_if_the_first_is_dead(web: Web) -> 
     names = {"two.example": ["127.0.0.2", "127.0.0.1"]}
     allowed = {"allowed": lambda address: address.is_loopback}
     assert fetched(f"http://two.example:{web.port}/", names=names, **allowed).size == (6, 4)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "0.0.0.0",  # noqa: S104 - asked, not bound to
-        *("10.0.0.1", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "192.168.0.1"),
-        *("192.0.0.8", "192.0.2.1", "198.18.0.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255"),
-        *("::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:0:127.0.0.1", "fe80::1", "fc00::1"),
-        *("fd00:ec2::254", "ff02::1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::"),
-        *("2002:a00:1::1", "2001::1", "2001:db8::1", "fec0::1", "100::1", "3fff::1"),
-    ],
-)
-def test_addresses_that_are_not_of_the_public_internet(address: str) -> None:
-    assert not is_public(ipaddress.ip_address(address))
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["1.1.1.1", "93.184.215.14", "2606:4700:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::1"],
-)
-def test_addresses_that_are(address: str) -> None:
-    assert is_public(ipaddress.ip_address(address))

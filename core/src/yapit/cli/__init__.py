@@ -7,10 +7,13 @@ from pathlib import Path
 import rich_click as click
 
 from yapit import __version__, settings
+from yapit.cli.cache import cache
 from yapit.cli.config import config
+from yapit.cli.doctor import doctor
 from yapit.cli.models import models
 from yapit.cli.plugins import plugins
 from yapit.cli.ps import ps
+from yapit.cli.pull import pull
 from yapit.cli.serve import serve
 from yapit.cli.speak import speak
 from yapit.cli.transcribe import transcribe
@@ -53,7 +56,7 @@ def cli(config: Path | None) -> None:
         os.environ["YAPIT_CONFIG"] = str(config)
 
 
-for command in (serve, speak, transcribe, ps, models, plugins, config):
+for command in (serve, speak, transcribe, pull, ps, models, cache, plugins, config, doctor):
     cli.add_command(command)
 
 

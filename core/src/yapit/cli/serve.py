@@ -24,12 +24,15 @@ def serve(host: str | None, port: int | None, log_level: str | None) -> None:
     effective.server.require_key()
     # Imported here: half a second that the other commands need not pay.
     from yapit import log
+    from yapit.provisioning.starting import check_weights
     from yapit.server.app import create_app
     from yapit.server.serving import Server
 
     log.configure(effective.log)
     listener = _listen(effective.server)
-    Server(create_app(effective)).serve_on(listener)
+    app = create_app(effective)
+    check_weights(effective, app.parts.engine.plugins, app.parts.registry.catalog)
+    Server(app).serve_on(listener)
 
 
 def _listen(server: "ServerSettings") -> socket.socket:

@@ -1,7 +1,6 @@
 """`yapit speak`: speech without a server."""
 
 import asyncio
-import os
 import sys
 from contextlib import aclosing
 from pathlib import Path
@@ -9,14 +8,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import rich_click as click
 
-from yapit import settings
 from yapit.cli.tables import show, show_json
 from yapit.errors import InvalidInputError, did_you_mean
-from yapit.plugins import Plugins
 
 if TYPE_CHECKING:
     from yapit.catalog import Catalog
-    from yapit.settings import Settings
+    from yapit.cli.parts import Parts
     from yapit.speech import Speech, Utterance
 
 _WHOLE_CHARS = 20_000  # up to here a file gets exact sizes in its header; a book is streamed in flat memory
@@ -47,32 +44,31 @@ def speak(  # noqa: PLR0913, PLR0917 - a command has the options it has
 ) -> None:
     """Speak TEXT, or what comes on standard input if TEXT is '-'."""
     # Imported here and below: what listing the commands need not pay.
-    from yapit import log
+    from yapit.cli.parts import opened
 
-    effective = settings.load(os.environ).settings
-    log.configure(settings.LogSettings(level="warning", format=effective.log.format))
-    plugins = Plugins.installed(effective)
-    catalog = plugins.catalog(effective)
-    if voices:
-        _list_voices(catalog, model, as_json=as_json)
-        return
-    if text is None:
-        raise click.UsageError("Give the TEXT to speak, or '-' to read it from standard input.")
-    if output is None and sys.stdout.isatty():
-        raise click.UsageError("Say where the audio goes: -o hello.wav, or -o - for standard output.")
-    from yapit.speech import Utterance
-    from yapit.voices import VoiceMap
+    with opened() as parts:
+        if voices:
+            _list_voices(parts.catalog, model, as_json=as_json)
+            return
+        if text is None:
+            raise click.UsageError("Give the TEXT to speak, or '-' to read it from standard input.")
+        if output is None and sys.stdout.isatty():
+            raise click.UsageError("Say where the audio goes: -o hello.wav, or -o - for standard output.")
+        from yapit.cli.fetching import arrive
+        from yapit.speech import Utterance
+        from yapit.voices import VoiceMap
 
-    chosen = catalog[model]
-    utterance = Utterance(
-        model=chosen,
-        text=_text(text),
-        voice=VoiceMap.of(effective.speech).resolve(chosen, voice, language),
-        speed=speed,
-        language=language,
-        format=_format(output, audio_format),
-    )
-    asyncio.run(_write(effective, plugins, catalog, utterance, output))
+        chosen = parts.catalog[model]
+        utterance = Utterance(
+            model=chosen,
+            text=_text(text),
+            voice=VoiceMap.of(parts.settings.speech).resolve(chosen, voice, language),
+            speed=speed,
+            language=language,
+            format=_format(output, audio_format),
+        )
+        arrive(parts, chosen)
+        asyncio.run(_write(parts, utterance, output))
 
 
 def _list_voices(catalog: "Catalog", model: str, *, as_json: bool) -> None:
@@ -105,13 +101,11 @@ def _format(output: str | None, wanted: str | None) -> str:
     return name
 
 
-async def _write(
-    effective: "Settings", plugins: Plugins, catalog: "Catalog", utterance: "Utterance", output: str | None
-) -> None:
+async def _write(parts: "Parts", utterance: "Utterance", output: str | None) -> None:
     from yapit.engine import Engine
     from yapit.speech import Speech
 
-    engine = Engine(effective, plugins, catalog)
+    engine = Engine(parts.settings, parts.plugins, parts.catalog)
     speech = Speech(engine, utterance)
     try:
         if output in (None, "-"):

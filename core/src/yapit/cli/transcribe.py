@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import rich_click as click
 from msgspec import Struct
 
-from yapit import settings
 from yapit.errors import InvalidInputError, did_you_mean
-from yapit.plugins import Plugins
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from yapit.catalog import Catalog, Model
+    from yapit.catalog import Model
+    from yapit.cli.parts import Parts
     from yapit.engine import Engine
     from yapit.schemas import TranscribeRequest
-    from yapit.settings import Settings
     from yapit.transcription.shapes import Form
 
 _ENDINGS: dict[str, "Form"] = {"txt": "text", "srt": "srt", "vtt": "vtt", "json": "verbose_json"}
@@ -76,15 +74,12 @@ def transcribe(  # noqa: PLR0913 - a command has the options it has
 ) -> None:
     """Write down what is said in each FILE, or in what comes on standard input if it is '-'."""
     # Imported here and below: what listing the commands need not pay.
-    from yapit import log
+    from yapit.cli.fetching import arrive
+    from yapit.cli.parts import opened
     from yapit.schemas import TranscribeRequest
     from yapit.transcription import SAMPLE_RATE, language_code
 
-    effective = settings.load(os.environ).settings
-    log.configure(settings.LogSettings(level="warning", format=effective.log.format))
     planned = _plan(files, outputs, form, words=words)
-    plugins = Plugins.installed(effective)
-    catalog = plugins.catalog(effective)
     request = TranscribeRequest(
         sample_rate=SAMPLE_RATE,
         language=language_code(language),
@@ -92,11 +87,12 @@ def transcribe(  # noqa: PLR0913 - a command has the options it has
         translate=translate,
         word_times=words,
     )
-    asked = _Asked(model=catalog[model], request=request)
-    with ExitStack() as stack:
+    with opened() as parts, ExitStack() as stack:
+        asked = _Asked(model=parts.catalog[model], request=request)
+        arrive(parts, asked.model)
         # Before there is an event loop: reading standard input can be interrupted only so.
         jobs = [_opened(stack, name, output, made, words=words) for name, output, made in planned]
-        asyncio.run(_run(effective, plugins, catalog, asked, jobs))
+        asyncio.run(_run(parts, asked, jobs))
 
 
 def _plan(
@@ -157,10 +153,10 @@ def _opened(stack: ExitStack, name: str, output: Path | None, form: "Form", *, w
     return _Job(name="standard input", source=spool, output=output, form=form, words=words)
 
 
-async def _run(effective: "Settings", plugins: Plugins, catalog: "Catalog", asked: _Asked, jobs: list[_Job]) -> None:
+async def _run(parts: "Parts", asked: _Asked, jobs: list[_Job]) -> None:
     from yapit.engine import Engine
 
-    engine = Engine(effective, plugins, catalog)
+    engine = Engine(parts.settings, parts.plugins, parts.catalog)
     try:
         with _progress() as progress:
             for job in jobs:

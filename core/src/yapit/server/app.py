@@ -4,6 +4,7 @@ import asyncio
 import random
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -18,8 +19,11 @@ from yapit import __version__
 from yapit.engine import Engine
 from yapit.errors import YapitError, shutting_down
 from yapit.plugins import Plugins
+from yapit.provisioning import Arrivals, Downloads, provisioner_of
+from yapit.registry import Registry
 from yapit.server import (
     classify,
+    company,
     embeddings,
     health,
     listening,
@@ -32,12 +36,17 @@ from yapit.server import (
     writing,
 )
 from yapit.server.desk import Desk
+from yapit.server.following import followed
 from yapit.server.keys import require_key
+from yapit.server.managing import routes as managing
+from yapit.server.managing.feed import Feed
+from yapit.server.managing.starting import Starter
 from yapit.server.problems import answer, respond
 from yapit.server.readiness import Readiness
 from yapit.server.requests import JsonRequest
 from yapit.server.services import Services
 from yapit.settings import ServerSettings, Settings
+from yapit.store import Store
 from yapit.tickets import Ticket
 from yapit.voices import VoiceMap
 
@@ -116,25 +125,42 @@ def create_app(effective: Settings, plugins: Plugins | None = None) -> Applicati
     """Return the application that serves the installed plugins' models.
 
     Raises:
-        SettingsError: a models file, an alias, or the voice map is wrong.
+        SettingsError: a models file, an alias, the voice map, or the URL of the database is wrong.
+        StartupError: the database cannot be opened.
     """
     registered = plugins or Plugins.installed(effective)
-    catalog = registered.catalog(effective)
-    engine = Engine(effective, registered, catalog)
+    store = Store.of(effective)
+    registry = Registry(effective, registered, store)
+    downloads = Downloads(
+        lambda name: registry.catalog[name],
+        lambda model: provisioner_of(model, registered, effective),
+        parallel=effective.provisioning.parallel,
+        data_dir=Path(effective.data_dir),
+        book=store,
+    )
+    engine = Engine(
+        effective, registered, lambda: registry.catalog, ready=Arrivals(downloads, effective.provisioning).ready
+    )
+    feed = Feed(engine, registry, downloads, effective.models_refresh_s)
     parts = Services(
         settings=effective,
         engine=engine,
+        registry=registry,
+        downloads=downloads,
+        feed=feed,
+        starter=Starter(effective, registered, registry, downloads, feed),
         voices=VoiceMap.of(effective.speech),
         desk=Desk(effective.server),
         readiness=Readiness(engine),
         started_at=int(time.time()),
     )
-    _report(registered, catalog.duplicates)
+    _report(registered, registry.catalog.duplicates)
     return Application(
         route_handlers=[
             *health.ROUTES,
             *loaded.ROUTES,
             *metrics.ROUTES,
+            *managing.ROUTES,
             *models.ROUTES,
             *speech.ROUTES,
             *listening.ROUTES,
@@ -147,11 +173,17 @@ def create_app(effective: Settings, plugins: Plugins | None = None) -> Applicati
         ],
         state=State({"services": parts}),
         # Litestar copies the route for every guarded request: none is set where no key is asked for.
-        guards=[require_key] if effective.server.api_keys else [],
+        guards=[require_key] if effective.server.api_keys or effective.server.admin_keys else [],
         exception_handlers={Exception: respond},
         middleware=[*_tracing(effective.server), metrics.MIDDLEWARE],
+        lifespan=[
+            lambda _: followed(registry, engine, effective.models_refresh_s),
+            lambda _: downloads.running(),
+            lambda _: feed.running(),
+            lambda _: company.accompanied(parts, registered),
+        ],
         on_startup=[parts.readiness.start],
-        on_shutdown=[parts.readiness.stop, engine.close],
+        on_shutdown=[parts.readiness.stop, engine.close, store.close],
         openapi_config=OpenAPIConfig(
             title="yapit",
             version=__version__,

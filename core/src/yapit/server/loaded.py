@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from yapit.engine import Event, Resident, Status
 from yapit.errors import InvalidInputError, did_you_mean
+from yapit.server.keys import ADMIN
 from yapit.server.problems import PROBLEMS
 from yapit.server.requests import keep_loaded
 from yapit.server.services import services
@@ -118,7 +119,7 @@ def list_loaded(request: Request[Any, Any, Any]) -> Loaded:
     for resident in residents:
         taken[resident.device] = taken.get(resident.device, 0) + resident.memory_bytes
     return Loaded(
-        models=[_loaded_model(resident) for resident in residents],
+        models=[loaded_model(resident) for resident in residents],
         devices=[
             DeviceMemory(device=device, taken_bytes=count, budget_bytes=residency.budget(device))
             for device, count in sorted(taken.items())
@@ -127,7 +128,7 @@ def list_loaded(request: Request[Any, Any, Any]) -> Loaded:
     )
 
 
-@post(["/v1/models/load", "/models/load"], status_code=200, tags=["models"], responses=PROBLEMS)
+@post(["/v1/models/load", "/models/load"], opt=ADMIN, status_code=200, tags=["models"], responses=PROBLEMS)
 async def load_model(request: Request[Any, Any, Any], data: JSONBody[LoadBody]) -> Done:
     """Load a model and answer when it is loaded; it stays for `keep_alive`."""
     engine = services(request).engine
@@ -138,7 +139,7 @@ async def load_model(request: Request[Any, Any, Any], data: JSONBody[LoadBody]) 
     return Done(model=model.id, status=engine.status(model))
 
 
-@post(["/v1/models/unload", "/models/unload"], status_code=200, tags=["models"], responses=PROBLEMS)
+@post(["/v1/models/unload", "/models/unload"], opt=ADMIN, status_code=200, tags=["models"], responses=PROBLEMS)
 async def unload_model(request: Request[Any, Any, Any], data: JSONBody[LoadBody]) -> Done:
     """Unload a model that is idle, and answer when its memory has been given back."""
     engine = services(request).engine
@@ -162,7 +163,8 @@ def task_named(name: str) -> Task:
     return TASKS[name]
 
 
-def _loaded_model(resident: Resident) -> LoadedModel:
+def loaded_model(resident: Resident) -> LoadedModel:
+    """Return what is loaded, in Ollama's fields and in ours."""
     model = resident.model
     return LoadedModel(
         name=model.id,

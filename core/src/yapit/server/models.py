@@ -9,8 +9,12 @@ from msgspec import Struct
 from yapit.catalog import Model
 from yapit.engine import Status
 from yapit.server.keys import OPEN
+from yapit.server.loaded import LoadedModel, loaded_model
+from yapit.server.managing.telling import DownloadStatus, told
 from yapit.server.problems import PROBLEMS
 from yapit.server.services import Services, services
+
+_STATUS = "/status"
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -25,6 +29,15 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     context_length: int | None
     dimensions: int | None
     status: Status
+
+
+class ModelState(Struct, frozen=True, kw_only=True):
+    """How a model is now: what of it is loaded, for which task; and its last download, if it had one."""
+
+    model_name: str
+    status: Status
+    loaded: list[LoadedModel]
+    download: DownloadStatus | None
 
 
 class ModelList(Struct, frozen=True, kw_only=True):
@@ -64,27 +77,31 @@ class VoiceNames(Struct, frozen=True, kw_only=True):
     voices: list[str]
 
 
-@get(["/v1/models", "/models"], sync_to_thread=False, tags=["models"], responses=PROBLEMS)
+@get("/v1/models", sync_to_thread=False, tags=["models"], responses=PROBLEMS)
 def list_models(request: Request[Any, Any, Any], task: FromQuery[str | None] = None) -> ModelList:
     """List the models, or those that do `task`."""
     parts = services(request)
-    return ModelList(data=[_info(parts, model) for model in parts.engine.catalog if task in (None, *model.tasks)])
+    return ModelList(data=[info(parts, model) for model in parts.engine.catalog if task in (None, *model.tasks)])
 
 
 @get(
     ["/v1/models/{model_id:path}", "/models/{model_id:path}"], sync_to_thread=False, tags=["models"], responses=PROBLEMS
 )
-def retrieve_model(request: Request[Any, Any, Any], model_id: FromPath[str]) -> ModelInfo:
-    """Describe one model, by id or alias; ids may contain slashes."""
+def retrieve_model(request: Request[Any, Any, Any], model_id: FromPath[str]) -> ModelInfo | ModelState:
+    """Describe one model, by id or alias; ids may contain slashes. `ID/status` says how it is now."""
     parts = services(request)
-    return _info(parts, parts.engine.catalog[model_id.removeprefix("/")])
+    name = model_id.removeprefix("/")
+    catalog = parts.engine.catalog
+    if name not in catalog and name.endswith(_STATUS):
+        return _state(parts, catalog[name.removesuffix(_STATUS)])
+    return info(parts, catalog[name])
 
 
 @get(["/v1/audio/models", "/audio/models"], opt=OPEN, sync_to_thread=False, tags=["audio"], responses=PROBLEMS)
 def list_audio_models(request: Request[Any, Any, Any]) -> SpeechModelList:
     """List the models that speak or listen; asked without a key by clients that fill a menu."""
     parts = services(request)
-    found = [_info(parts, m) for m in parts.engine.catalog if {"synthesize", "transcribe"} & set(m.tasks)]
+    found = [info(parts, m) for m in parts.engine.catalog if {"synthesize", "transcribe"} & set(m.tasks)]
     return SpeechModelList(data=found, models=found)
 
 
@@ -103,7 +120,8 @@ def list_voices(
     return VoiceList(voices=voices, data=voices)
 
 
-def _info(parts: Services, model: Model) -> ModelInfo:
+def info(parts: Services, model: Model) -> ModelInfo:
+    """Return a model in OpenAI's shape."""
     return ModelInfo(
         id=model.id,
         created=parts.started_at,
@@ -113,6 +131,16 @@ def _info(parts: Services, model: Model) -> ModelInfo:
         context_length=model.context_length,
         dimensions=model.dimensions,
         status=parts.engine.status(model),
+    )
+
+
+def _state(parts: Services, model: Model) -> ModelState:
+    download = parts.downloads.of(model)
+    return ModelState(
+        model_name=model.id,
+        status=parts.engine.status(model),
+        loaded=[loaded_model(resident) for resident in parts.engine.residency.of(model)],
+        download=None if download is None else told(download),
     )
 
 

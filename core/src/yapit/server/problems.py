@@ -42,7 +42,7 @@ class ErrorEnvelope(msgspec.Struct, frozen=True):
 
 PROBLEMS = {
     status: ResponseSpec(ErrorEnvelope, description=HTTPStatus(status).phrase)
-    for status in (400, 401, 404, 413, 429, 500, 502, 503, 504)
+    for status in (400, 401, 403, 404, 409, 413, 429, 500, 502, 503, 504, 507)
 }
 
 

@@ -38,7 +38,7 @@ class Readiness:
 
     async def start(self) -> None:
         """Begin to warm up."""
-        if self._required or self._optional:
+        if self.failure is None and (self._required or self._optional):
             self._warming = asyncio.create_task(self._warm_up(), name="warm up")
         else:
             self._become_ready()
@@ -49,6 +49,10 @@ class Readiness:
             self._warming.cancel()
             await asyncio.gather(self._warming, return_exceptions=True)
 
+    def fail(self, reason: str) -> None:
+        """End the server, because something did not start that must."""
+        self.state, self.failure = "failed", reason
+
     def drain(self) -> None:
         """Refuse what comes from now on."""
         self.state = "draining"
@@ -57,7 +61,7 @@ class Readiness:
         for model in self._required:
             failure = await self._try(model)
             if failure is not None:
-                self.state, self.failure = "failed", f"the model '{model.id}' did not warm up: {failure}"
+                self.fail(f"the model '{model.id}' did not warm up: {failure}")
                 _log.error("warm_up_failed", model=model.id, reason=failure)
                 return
         for model in self._optional:

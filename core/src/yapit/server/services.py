@@ -6,7 +6,11 @@ from litestar.connection import ASGIConnection
 from msgspec import Struct
 
 from yapit.engine import Engine
+from yapit.provisioning import Downloads
+from yapit.registry import Registry
 from yapit.server.desk import Desk
+from yapit.server.managing.feed import Feed
+from yapit.server.managing.starting import Starter
 from yapit.server.readiness import Readiness
 from yapit.settings import Settings
 from yapit.voices import VoiceMap
@@ -17,6 +21,10 @@ class Services(Struct, frozen=True):
 
     settings: Settings
     engine: Engine
+    registry: Registry
+    downloads: Downloads
+    feed: Feed
+    starter: Starter
     voices: VoiceMap
     desk: Desk
     readiness: Readiness

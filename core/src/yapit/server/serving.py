@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
         """Serve until a signal.
 
         Raises:
-            StartupError: a model did not warm up that must.
+            StartupError: a model did not warm up that must, or what a plugin runs beside the server did not start.
         """
         # What is here stays. Else it is looked through again and again for garbage, and nothing answers for 0.1 s.
         gc.collect()
@@ -53,7 +53,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say where."""
         await super().startup(sockets)
-        if self.started and sockets:
+        if self.started and sockets and self._parts.readiness.failure is None:
             host, port = sockets[0].getsockname()[:2]
             address = f"[{host}]" if ":" in host else host
             _log.info("serving", url=f"http://{address}:{port}")
@@ -71,7 +71,7 @@ class Server(uvicorn.Server):
         self._parts.readiness.drain()
 
     async def on_tick(self, counter: int) -> bool:
-        """End when all is done, or the time for it is over; or when a model did not warm up that must."""
+        """End when all is done, or the time for it is over; or when something did not start that must."""
         if self._signal is not None:
             _log.info("draining", signal=self._signal, running=self._parts.desk.serving)
             self._signal = None

@@ -13,6 +13,7 @@ from yapit import (
     Synthesizer,
     TextGenerator,
     Transcriber,
+    Weights,
     hookimpl,
     read_models,
 )
@@ -36,13 +37,38 @@ def register_backends() -> list[Backend]:
 @hookimpl(trylast=True)
 def complete_model(entry: dict[str, Any]) -> dict[str, Any] | None:
     """Return the tasks of an entry that only has a source, and what else its repository's files say."""
-    source = entry.get("source")
-    if not isinstance(source, str) or entry.get("backend", BACKEND) != BACKEND:
+    if entry.get("backend", BACKEND) != BACKEND:
         return None
-    from yapit_plugin_hf_generic.repositories import describe
+    from yapit_plugin_hf_generic.vision.architectures import describe_bare
 
-    found = describe(source, entry.get("revision"))
-    return None if found is None else {"backend": BACKEND, **found}
+    found, source = describe_bare(entry), entry.get("source")
+    if found is None and isinstance(source, str):
+        from yapit_plugin_hf_generic.repositories import describe, describe_speaking
+
+        found = describe(source, entry.get("revision"))
+        if found is not None and "backend" not in entry and "tasks" not in entry:
+            found = describe_speaking(source, entry.get("revision"), found)
+    return None if found is None else {"backend": BACKEND, **found}  # another one's, if that is known to fit
+
+
+@hookimpl(trylast=True)
+def weights(model: Model) -> list[Weights] | None:
+    """Return the repositories or the file that the model needs, or None if the backend is not this one."""
+    if model.backend != BACKEND:
+        return None
+    from yapit_plugin_hf_generic.needs import needs
+
+    return needs(model)
+
+
+@hookimpl(trylast=True)
+def optimizations(model: Model) -> list[dict[str, Any]] | None:
+    """Return options with which the model may be faster, or None if the backend is not this one."""
+    if model.backend != BACKEND:
+        return None
+    from yapit_plugin_hf_generic.tuning import offers
+
+    return offers(model)
 
 
 @hookimpl(trylast=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import torch
 import transformers
-from msgspec import Meta
+from msgspec import Meta, field
 from torch import Tensor
 from transformers.models.auto import modeling_auto
 
@@ -14,6 +14,7 @@ from yapit_plugin_hf_generic.grouping import in_order
 from yapit_plugin_hf_generic.loading import Loader
 from yapit_plugin_hf_generic.options import Options, options_of
 from yapit_plugin_hf_generic.scoring import Scorer
+from yapit_plugin_hf_generic.vision.architectures import is_bare_model
 
 _TEMPLATE = "This example is {}."
 
@@ -24,10 +25,20 @@ class ClassifyOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=
     Args:
         max_tokens: a text may have; as the repository says when None.
         hypothesis_template: for requests with labels of their own; the sentence in which they are put for `{}`.
+        labels: of a state dict's classes, in their order; ImageNet's for a thousand, else numbers, when empty.
+        resize: pixels of an image's shorter side for a state dict; as torchvision has it when None.
+        crop: pixels of the square that is cut out of it, likewise.
+        hub_code: `owner/repository:revision` on GitHub, or a folder, whose `hubconf.py` makes the network.
+        hub_arguments: of the function there that has the name of the architecture.
     """
 
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     hypothesis_template: str | None = None
+    labels: tuple[str, ...] = ()
+    resize: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    crop: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    hub_code: str | None = None
+    hub_arguments: dict[str, Any] = field(default_factory=dict)
 
 
 def classifier(model: Model, context: Context) -> Classifier:
@@ -38,12 +49,16 @@ def classifier(model: Model, context: Context) -> Classifier:
         SettingsError: the entry's options are wrong.
     """
     options = options_of(model, ClassifyOptions)
+    if is_bare_model(model):
+        from yapit_plugin_hf_generic.vision.labelling import state_dict_classifier
+
+        return state_dict_classifier(model, context, options)
     loader = Loader(model, context, options)
     names = [options.architecture] if options.architecture else loader.config.get("architectures") or [""]
     if str(names[0]).endswith("ForImageClassification"):
         from yapit_plugin_hf_generic.seeing import ImageClassifier
 
-        return ImageClassifier(loader, context)
+        return ImageClassifier.of(loader, context)
     if loader.config.get("model_type") in modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES:
         from yapit_plugin_hf_generic.seeing import AnyLabelImageClassifier
 

@@ -1,6 +1,7 @@
 """From a repository to a model in memory: device, precision, and whose code and pickles are trusted."""
 
 import pickle
+from pathlib import Path
 from typing import Any, NoReturn
 
 import structlog
@@ -8,7 +9,9 @@ import torch
 import transformers
 
 from yapit import Context, LoadError, Model, OutOfMemoryError
+from yapit.catalog import folder_of
 from yapit.computing import device_of, fast_bfloat16
+from yapit_plugin_hf_generic.needs import codec_of
 from yapit_plugin_hf_generic.options import Options, settings_of
 from yapit_plugin_hf_generic.repositories import Repository
 
@@ -81,6 +84,7 @@ class Loader:
     def part(self, auto: Any, **arguments: Any) -> Any:
         """Return the tokenizer, processor or feature extractor that `auto` loads; raises as `weights`."""
         try:
+            arguments |= self._codec()
             found = auto.from_pretrained(self.repository.folder, trust_remote_code=self.trusted, **arguments)
         except Exception as error:  # noqa: BLE001 - likewise
             self._refuse(error)
@@ -104,6 +108,15 @@ class Loader:
             return torch.float16
         return torch.float16 if stored == "float16" or self.device.type == "mps" else torch.bfloat16
 
+    def _codec(self) -> dict[str, Any]:
+        """Return what makes a processor load its codec from here, after that is here."""
+        names = ("processor_config.json", "audio_tokenizer_config.json")
+        codec = codec_of({name: said for name in names if isinstance(said := self.repository.json(name), dict)})
+        if codec is None or folder_of(codec) is not None:
+            return {}
+        Repository.at(codec, fetch=not self.options.skip_download)
+        return {"local_files_only": True}
+
     def _architecture(self) -> Any:
         name = self.options.architecture
         if name is None:
@@ -125,23 +138,26 @@ class Loader:
         return bool(method)
 
     def _refuse(self, error: Exception) -> NoReturn:
-        """Raise what the person can do something about."""
-        if isinstance(error, LoadError | torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
-            raise error
-        name = self.repository.name
-        # Where the files are is nothing for those who read it over HTTP.
-        said = " ".join(str(error).replace(str(self.repository.folder), name).split())
-        if isinstance(error, pickle.UnpicklingError) or "Weights only load failed" in said:
-            message = (
-                f"The weights of '{name}' are a pickle that is broken, or holds code, which is not run; "
-                "other repositories may have the same weights as safetensors."
-            )
-            raise LoadError(message) from error
-        if "trust_remote_code" in said:
-            message = (
-                f"The repository '{name}' brings its own code, which may do anything; to let it run, read it, "
-                "and name the repository in plugin_settings.hf-generic.trust_remote_code."
-            )
-            raise LoadError(message) from error
-        _log.error("load_failed", model=self.model.id, exc_info=error)
-        raise LoadError(f"The model '{self.model.id}' cannot be loaded from '{name}': {said[:_REASON]}") from error
+        refuse(self.model.id, self.repository.name, self.repository.folder, error)
+
+
+def refuse(model_id: str, name: str, folder: Path, error: Exception) -> NoReturn:
+    """Raise what the person can do something about; of `name`, whose files are in `folder`, which nobody is told."""
+    if isinstance(error, LoadError | torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
+        raise error
+    # Where the files are is nothing for those who read it over HTTP.
+    said = " ".join(str(error).replace(str(folder), name).split())
+    if isinstance(error, pickle.UnpicklingError) or "Weights only load failed" in said:
+        message = (
+            f"The weights of '{name}' are a pickle that is broken, or holds code, which is not run; "
+            "other repositories may have the same weights as safetensors."
+        )
+        raise LoadError(message) from error
+    if "trust_remote_code" in said:
+        message = (
+            f"The repository '{name}' brings its own code, which may do anything; to let it run, read it, "
+            "and name the repository in plugin_settings.hf-generic.trust_remote_code."
+        )
+        raise LoadError(message) from error
+    _log.error("load_failed", model=model_id, exc_info=error)
+    raise LoadError(f"The model '{model_id}' cannot be loaded from '{name}': {said[:_REASON]}") from error

@@ -2,11 +2,10 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-import msgspec
 from msgspec import Meta, Struct
 
-from yapit import Context, Model, SettingsError
-from yapit.errors import did_you_mean
+from yapit import Context, Model
+from yapit.options import entry_options
 
 PLUGIN = "hf-generic"
 
@@ -16,6 +15,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Args:
         trust_remote_code: repo ids, as in `source`, whose own Python code may run; no others' may.
+        hub_code: code of torch's hub, as in the option `hub_code`, that may run; no other may.
         remote_images: images named by a URL are fetched.
         image_hosts: if any, the only hosts they are fetched from; `*.example.org` stands for all below it.
         max_image_bytes: of an image, fetched or sent.
@@ -23,6 +23,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     trust_remote_code: tuple[str, ...] = ()
+    hub_code: tuple[str, ...] = ()
     remote_images: bool = False
     image_hosts: tuple[str, ...] = ()
     max_image_bytes: Annotated[int, Meta(ge=1)] = 20_000_000
@@ -33,13 +34,15 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every model may be told.
 
     Args:
-        architecture: the class of transformers that loads it, instead of the one its configuration names.
+        architecture: the class of transformers that loads it, instead of the one its configuration names; of a state
+            dict, the network of torchvision whose tensors it has.
         dtype: of the weights; `auto` takes the fastest that is accurate on the device.
         attn_implementation: as transformers names them (`sdpa`, `eager`, `flash_attention_2`, …).
         device_map: `auto` spreads a model over several GPUs, and what does not fit over the main memory.
         threads: that compute on a CPU; as many as there are cores when None.
         supports_structured_outputs: of existing models files; every text model does here.
         skip_download: likewise; the weights must be here already.
+        sha256: of the file, where the source is the URL of one.
     """
 
     architecture: str | None = None
@@ -49,6 +52,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: Annotated[int, Meta(ge=1)] | None = None
     supports_structured_outputs: bool | None = None
     skip_download: bool = False
+    sha256: Annotated[str, Meta(pattern="^[0-9A-Fa-f]{8,64}$")] | None = None
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -60,19 +64,7 @@ def options_of(model: Model, kind: type[OptionsT]) -> OptionsT:
     Raises:
         SettingsError: an option is unknown or has a value that is refused.
     """
-    given, known = model.options, kind.__struct_fields__
-    if len(model.tasks) > 1:
-        # The options of its other tasks are among them.
-        given = {name: value for name, value in given.items() if name in known}
-    unknown = next((name for name in given if name not in known), None)
-    if unknown is not None:
-        raise SettingsError(
-            f"model '{model.id}': unknown option '{unknown}'. {did_you_mean(unknown, [*known])}".rstrip()
-        )
-    try:
-        return msgspec.convert(given, kind)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"model '{model.id}': options: {error}") from error
+    return entry_options(model, kind, others=len(model.tasks) > 1)
 
 
 def settings_of(context: Context) -> Settings:

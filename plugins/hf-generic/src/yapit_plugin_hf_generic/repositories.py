@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from huggingface_hub.errors import EntryNotFoundError
 
-from yapit import LoadError, Model
+from yapit import LoadError, Model, YapitError
 from yapit.catalog import folder_of
-from yapit.hub import HTTPError, is_repo_id, line
+from yapit.hub import Kind, is_repo_id, line, small_files
 from yapit_plugin_hf_generic.describing import FILES, Evidence, describe_files
-from yapit_plugin_hf_generic.hub import Kind, small_files, snapshot
+from yapit_plugin_hf_generic.hub import snapshot
 
 _log = structlog.get_logger(__name__)
 
@@ -76,9 +75,21 @@ def describe(source: str, revision: str | None) -> dict[str, Any] | None:
     try:
         found = small_files(source, revision, FILES) if folder is None else _files_here(folder)
         return describe_files(source, Evidence.of(found))
-    except (OSError, ValueError, EntryNotFoundError, HTTPError) as error:
+    except (OSError, ValueError, YapitError) as error:
         _log.warning("model_unknown", source=source, reason=line(error))
         return {"tasks": []}
+
+
+def describe_speaking(source: str, revision: str | None, found: dict[str, Any]) -> dict[str, Any]:
+    """Return what was found out, and if it speaks, or nobody can tell, what there is to say of its voices."""
+    from yapit_plugin_hf_generic.describing_speech import describe_speech
+
+    if found["tasks"] not in ([], ["synthesize"]):
+        return found
+    try:
+        return describe_speech(source, revision)
+    except YapitError:
+        return found
 
 
 def _files_here(folder: Path) -> Mapping[str, bytes]:

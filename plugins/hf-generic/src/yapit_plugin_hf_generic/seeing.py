@@ -22,11 +22,10 @@ _SIGLIP_TOKENS = 64  # it was trained with texts padded to this
 class _Watcher(Classifier):
     """Labels images, a few at a time."""
 
-    def __init__(self, loader: Loader, context: Context, auto: Any) -> None:
-        self.id = loader.model.id
-        # The other backend needs torchvision, and differs from the one that models were trained with.
-        self._processor: Any = loader.part(transformers.AutoImageProcessor, backend="pil")
-        self.model: Any = loader.weights(auto)
+    def __init__(self, name: str, processor: Any, model: Any, context: Context) -> None:
+        self.id = name
+        self._processor = processor
+        self.model = model
         self._max_bytes = settings_of(context).max_image_bytes
 
     def classify(self, request: ClassifyRequest) -> Iterator[Classification]:
@@ -63,8 +62,11 @@ class _Watcher(Classifier):
 class ImageClassifier(_Watcher):
     """Labels images with the model's own labels."""
 
-    def __init__(self, loader: Loader, context: Context) -> None:
-        super().__init__(loader, context, transformers.AutoModelForImageClassification)
+    @classmethod
+    def of(cls, loader: Loader, context: Context) -> "ImageClassifier":
+        """Return the adapter of a repository's model."""
+        model = loader.weights(transformers.AutoModelForImageClassification)
+        return cls(loader.model.id, _processor(loader), model, context)
 
     def prepared(self, request: ClassifyRequest) -> dict[str, Any]:
         """Return nothing; raise `InvalidInputError` if the request has labels."""
@@ -83,7 +85,8 @@ class AnyLabelImageClassifier(_Watcher):
     """Labels images with the request's labels."""
 
     def __init__(self, loader: Loader, context: Context, template: str | None) -> None:
-        super().__init__(loader, context, transformers.AutoModelForZeroShotImageClassification)
+        model = loader.weights(transformers.AutoModelForZeroShotImageClassification)
+        super().__init__(loader.model.id, _processor(loader), model, context)
         self._tokenizer: Any = loader.part(transformers.AutoTokenizer)
         self._template = template or _TEMPLATE
         self._siglip = "siglip" in self.model.config.model_type
@@ -106,3 +109,8 @@ class AnyLabelImageClassifier(_Watcher):
 
     def _room(self) -> int:
         return int(self.model.config.get_text_config().max_position_embeddings)
+
+
+def _processor(loader: Loader) -> Any:
+    # The other backend needs torchvision, and differs from the one that models were trained with.
+    return loader.part(transformers.AutoImageProcessor, backend="pil")

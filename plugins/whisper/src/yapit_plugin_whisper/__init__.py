@@ -3,7 +3,7 @@
 from importlib.resources import files
 from typing import Any
 
-from yapit import Backend, Context, Model, Transcriber, hookimpl, read_models
+from yapit import Backend, Context, Model, Transcriber, Weights, hookimpl, read_models
 from yapit.computing import before_torch
 
 BACKEND = "whisper"
@@ -31,6 +31,24 @@ def complete_model(entry: dict[str, Any]) -> dict[str, Any] | None:
 
     found = describe(source, entry.get("revision"))
     return None if found is None else {"backend": BACKEND, **found}
+
+
+@hookimpl
+def weights(model: Model) -> list[Weights] | None:
+    """Return the repositories that the model needs, or None if the backend is not this one."""
+    if model.backend != BACKEND:
+        return None
+    from yapit_plugin_whisper.needs import needs
+
+    return needs(model)
+
+
+@hookimpl
+def optimizations(model: Model) -> list[dict[str, Any]] | None:
+    """Return options with which the model may be faster, or None if the backend is not this one."""
+    if model.backend != BACKEND:
+        return None
+    return [{"compute_type": "int8"}, {"compute_type": "float32"}, {"engine": "transformers"}]
 
 
 @hookimpl

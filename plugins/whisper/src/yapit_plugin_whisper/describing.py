@@ -6,7 +6,7 @@ import structlog
 
 from yapit.catalog import folder_of
 from yapit.hub import HTTPError, is_repo_id, line
-from yapit_plugin_whisper.weights import config_of
+from yapit_plugin_whisper.repositories import config_of
 
 _log = structlog.get_logger(__name__)
 # What a configuration made for CTranslate2 has, which names no type.

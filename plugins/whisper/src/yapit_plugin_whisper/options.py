@@ -2,11 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
-from yapit import InvalidInputError, Model, SettingsError
-from yapit.errors import did_you_mean
+from yapit import Model
+from yapit.options import entry_options, request_options
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -79,14 +78,7 @@ def options_of(model: Model) -> Options:
     Raises:
         SettingsError: an option is unknown or has a value that is refused.
     """
-    known = Options.__struct_fields__
-    unknown = next((name for name in model.options if name not in known), None)
-    if unknown is not None:
-        raise SettingsError(f"model '{model.id}': unknown option '{unknown}'. {did_you_mean(unknown, [*known])}")
-    try:
-        return msgspec.convert(model.options, Options)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"model '{model.id}': options: {error}") from error
+    return entry_options(model, Options)
 
 
 def knobs_of(model: Model, given: dict[str, Any]) -> Knobs:
@@ -95,14 +87,4 @@ def knobs_of(model: Model, given: dict[str, Any]) -> Knobs:
     Raises:
         InvalidInputError: an option is unknown or has a value that is refused.
     """
-    known = Knobs.__struct_fields__
-    unknown = next((name for name in given if name not in known), None)
-    if unknown is not None:
-        message = f"The model '{model.id}' has no option '{unknown}'. {did_you_mean(unknown, [*known])}"
-        raise InvalidInputError(message, param=f"options.{unknown}")
-    defaults = {name: value for name, value in model.defaults.items() if name in known}
-    try:
-        return msgspec.convert({**defaults, **given}, Knobs)
-    except msgspec.ValidationError as error:
-        _, _, name = str(error).rpartition("$.")
-        raise InvalidInputError(str(error), param=f"options.{name.rstrip('`')}") from error
+    return request_options(model, given, Knobs)

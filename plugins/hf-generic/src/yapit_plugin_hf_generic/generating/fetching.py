@@ -1,27 +1,14 @@
-"""Fetches a file of the public web for somebody else, and nothing that is not public."""
+"""Fetches an image of the public web for somebody else, and nothing that is not public."""
 
 import asyncio
-import contextlib
-import ipaddress
-import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from functools import cache
-from ssl import SSLContext
 from typing import cast
 
 import httpx
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+from yapit.addresses import Address, Asker, RefusedURLError, Resolve, client, is_public, resolve
 
-_MAX_REDIRECTS = 3
-_LAST_PORT = 65_535
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_GLOBAL = ipaddress.IPv6Network("2000::/3")
-# Not known to the ipaddress module of every Python.
-_RESERVED = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("3fff::/20"))
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "yapit"}
 
 
@@ -29,32 +16,8 @@ class FetchRefusedError(Exception):
     """The file is not fetched; the message says why, and names no address."""
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a host."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(item[4][0]) for item in found]
-
-
-def is_public(address: Address) -> bool:
-    """Tell whether an address is one of the public internet, also where it stands for another."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-        if address not in _GLOBAL or address.teredo is not None:
-            return False
-    known = address.is_global and not address.is_multicast and not address.is_reserved
-    return known and not any(address in network for network in _RESERVED)
-
-
 class Fetcher:
-    """Fetches images that a request names.
-
-    The host's addresses are looked up once, all of them must be public, and one of these is connected to; so no
-    second look-up can lead elsewhere. The same holds for each redirect. No proxy, no cookies, no credentials.
+    """Fetches images that a request names, as `yapit.addresses` asks: only of the public web.
 
     Args:
         hosts: the only ones, if any; `*.example.org` stands for all below it.
@@ -87,63 +50,25 @@ class Fetcher:
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._followed(url)
+                return await self._fetched(url)
+        except RefusedURLError as error:
+            raise FetchRefusedError(f"The image is not fetched: {error}.") from error
         except (TimeoutError, httpx.TimeoutException) as error:
             message = f"The image could not be fetched within {self._timeout_s:g} seconds."
             raise FetchRefusedError(message) from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError, ValueError) as error:
             raise FetchRefusedError("The image could not be fetched: its host does not answer as it should.") from error
 
-    async def _followed(self, url: str) -> bytes:
-        target = httpx.URL(url)
-        async with httpx.AsyncClient(verify=_certificates(), trust_env=False, timeout=self._timeout_s) as client:
-            for _ in range(_MAX_REDIRECTS + 1):
-                async with aclosing(await self._asked(client, target)) as response:
-                    if response.status_code not in _REDIRECTS:
-                        return await self._body(response)
-                    location = response.headers.get("location")
-                if not location:
-                    raise FetchRefusedError("The image could not be fetched: a redirect says not where to.")
-                target = target.join(location)
-        raise FetchRefusedError(f"The image could not be fetched: there are more than {_MAX_REDIRECTS} redirects.")
-
-    async def _asked(self, client: httpx.AsyncClient, target: httpx.URL) -> httpx.Response:
-        if target.scheme not in {"http", "https"}:
-            raise FetchRefusedError("Images are fetched by http and https only.")
-        if target.userinfo:
-            raise FetchRefusedError("An image's URL must not have a user name or a password.")
-        host = target.raw_host.decode("ascii").strip("[]").lower().rstrip(".")
-        if not host or not self._is_listed(host):
-            raise FetchRefusedError("Images are not fetched from this host.")
-        port = target.port or (443 if target.scheme == "https" else 80)
-        if port > _LAST_PORT:
-            raise FetchRefusedError(f"An image's URL must not have a port beyond {_LAST_PORT}.")
-        addresses = await self._addresses(host, port)
-        for address in addresses[:-1]:
-            with contextlib.suppress(httpx.ConnectError):
-                return await self._asked_at(client, target, host, address)
-        return await self._asked_at(client, target, host, addresses[-1])
-
-    async def _asked_at(self, client: httpx.AsyncClient, target: httpx.URL, host: str, address: str) -> httpx.Response:
-        request = client.build_request(
-            "GET",
-            target.copy_with(host=address),
-            headers={**_HEADERS, "Host": target.netloc.decode("ascii")},
-            extensions={"sni_hostname": host},
-        )
-        return await client.send(request, stream=True, follow_redirects=False)
+    async def _fetched(self, url: str) -> bytes:
+        async with client(self._timeout_s) as asking:
+            asker = Asker(asking, resolve=self._resolve, allowed=self._allowed, welcome=self._is_listed)
+            async with asker.ask("GET", url, lambda _: _HEADERS) as response:
+                return await self._body(response)
 
     def _is_listed(self, host: str) -> bool:
         return not self._hosts or any(
             host.endswith(entry[1:]) if entry.startswith("*.") else host == entry for entry in self._hosts
         )
-
-    async def _addresses(self, host: str, port: int) -> list[str]:
-        found = await self._resolve(host, port)
-        addresses = [ipaddress.ip_address(text.partition("%")[0]) for text in found]
-        if not addresses or not all(map(self._allowed, addresses)):
-            raise FetchRefusedError("Images are fetched from the public internet only, and this host is not there.")
-        return [str(address) for address in addresses]
 
     async def _body(self, response: httpx.Response) -> bytes:
         if response.status_code != httpx.codes.OK:
@@ -163,9 +88,3 @@ class Fetcher:
                 if len(data) > self._max_bytes:
                     raise FetchRefusedError(too_large)
         return bytes(data)
-
-
-@cache
-def _certificates() -> SSLContext:
-    """Return the certificates to trust; reading them takes 20 ms."""
-    return httpx.create_ssl_context(trust_env=False)

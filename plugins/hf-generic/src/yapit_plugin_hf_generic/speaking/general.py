@@ -11,11 +11,11 @@ from transformers.models.auto import modeling_auto as auto
 
 from yapit import Context, LoadError, SynthesizeRequest
 from yapit_plugin_hf_generic.loading import Loader
+from yapit_plugin_hf_generic.needs import vocoder_of
 from yapit_plugin_hf_generic.speaking.speaker import Knobs, Speaker, SpeakingOptions
 from yapit_plugin_hf_generic.speaking.vocoding import vocoder
 from yapit_plugin_hf_generic.stopping import stop_between_layers
 
-_VOCODER = "espnet/fastspeech2_conformer_hifigan"
 # Hz, of the only recordings it was trained with; its configuration does not say.
 _UNSAID = dict.fromkeys(("fastspeech2_conformer", "fastspeech2_conformer_with_hifigan"), 22_050)
 _RATES = ("sampling_rate", "sample_rate", "audio_sampling_rate", "audio_sample_rate")
@@ -52,8 +52,8 @@ def speaker(loader: Loader, options: SpeakingOptions, context: Context) -> Speak
     if model.can_generate():
         return GeneratingSpeaker(loader, model)
     sounding = None
-    if type(model) in auto.MODEL_FOR_TEXT_TO_SPECTROGRAM_MAPPING.values():
-        source = options.vocoder or _VOCODER
+    source = vocoder_of(loader.config.get("model_type"), options.vocoder)
+    if source is not None and type(model) in auto.MODEL_FOR_TEXT_TO_SPECTROGRAM_MAPPING.values():
         sounding = vocoder(loader, context, transformers.FastSpeech2ConformerHifiGan, source)
     return ForwardSpeaker(loader, model, sounding)
 

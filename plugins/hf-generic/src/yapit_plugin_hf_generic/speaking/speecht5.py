@@ -9,13 +9,13 @@ from msgspec import Meta
 
 from yapit import Context, SynthesizeRequest
 from yapit_plugin_hf_generic.loading import Loader
+from yapit_plugin_hf_generic.needs import vocoder_of
 from yapit_plugin_hf_generic.speaking.embeddings import SpeakerEmbeddings
 from yapit_plugin_hf_generic.speaking.speaker import Knobs, Speaker, SpeakingOptions, unknown_voice
 from yapit_plugin_hf_generic.speaking.vocoding import vocoder
 from yapit_plugin_hf_generic.stopping import stop_between_layers
 
 _log = structlog.get_logger(__name__)
-_VOCODER = "microsoft/speecht5_hifigan"
 
 
 class SpeechT5Knobs(Knobs, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +37,8 @@ class SpeechT5Speaker(Speaker):
         super().__init__(loader)
         self._speech = loader.weights(transformers.SpeechT5ForTextToSpeech, dtype=torch.float32)
         self._tokenizer = loader.part(transformers.SpeechT5Tokenizer)
-        self._vocoder = vocoder(loader, context, transformers.SpeechT5HifiGan, options.vocoder or _VOCODER)
+        source = vocoder_of("speecht5", options.vocoder) or ""
+        self._vocoder = vocoder(loader, context, transformers.SpeechT5HifiGan, source)
         self._width = self._speech.config.speaker_embedding_dim
         self._voices = SpeakerEmbeddings.of(loader, options, self._width)
         if not self._voices.names:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from yapit import LoadError
 from yapit.hub import line
-from yapit_plugin_whisper.weights import CONFIG
+from yapit_plugin_whisper.repositories import CONFIG
 
 _TOKENIZER = "tokenizer.json"
 _ENGLISH_END = 50_256  # the end token of OpenAI's English tokenizer; that of the multilingual one is a number higher

@@ -18,7 +18,7 @@ from yapit_plugin_whisper.engines.facts import Facts
 from yapit_plugin_whisper.engines.native import TorchWhisper
 from yapit_plugin_whisper.engines.shelf import Shelf
 from yapit_plugin_whisper.options import Options
-from yapit_plugin_whisper.weights import fetched
+from yapit_plugin_whisper.repositories import fetched
 
 EngineT = TypeVar("EngineT", TorchWhisper, ConvertedWhisper)
 _log = structlog.get_logger(__name__)

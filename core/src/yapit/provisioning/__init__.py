@@ -1,0 +1,19 @@
+"""Models brought to a wanted state: their weights onto this machine, honestly and once."""
+
+from pathlib import Path
+
+from yapit.catalog import Model
+from yapit.plugins import Plugins
+from yapit.provisioning.arrivals import Arrivals, missing
+from yapit.provisioning.downloads import RUNNING, Downloads
+from yapit.provisioning.local import LocalProvisioner
+from yapit.provisioning.transfers import Amount, Transfer, transfer_of
+from yapit.settings import Settings
+
+__all__ = ["RUNNING", "Amount", "Arrivals", "Downloads", "LocalProvisioner", "Transfer", "missing", "provisioner_of"]
+
+
+def provisioner_of(model: Model, plugins: Plugins, settings: Settings) -> LocalProvisioner:
+    """Return what brings a model's weights onto this machine."""
+    folder = Path(settings.data_dir)
+    return LocalProvisioner([transfer_of(each, settings.provisioning, folder) for each in plugins.weights(model)])
