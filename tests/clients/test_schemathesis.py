@@ -16,6 +16,7 @@ from live import Server
 
 # Speech comes in events too, whose schema is the documentation's alone.
 SPEECH = ("/v1/audio/speech", "/v1/audio/speech/timestamps")
+ENDLESS = ("/models/events", "/api/models/events")
 IN_ONE_PIECE = ("/v1/embeddings", "/v1/rerank", "/v1/score", "/v1/classify")
 WRITING = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 
@@ -35,6 +36,8 @@ def test_every_operation_answers_as_documented(schema: OpenApiSchema, mode: Gene
     for found in schema.get_all_operations():
         assert isinstance(found, Ok)
         operation = found.ok()
+        if operation.path in ENDLESS:
+            continue
         if mode is GenerationMode.NEGATIVE and not operation.body:
             continue  # a string in a URL is always a string
 

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
+import msgspec.inspect
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import (
@@ -40,10 +41,13 @@ class ErrorEnvelope(msgspec.Struct, frozen=True):
     error: Problem
 
 
-PROBLEMS = {
-    status: ResponseSpec(ErrorEnvelope, description=HTTPStatus(status).phrase)
-    for status in (400, 401, 403, 404, 409, 413, 429, 500, 502, 503, 504, 507)
-}
+def documented(body: type[msgspec.Struct]) -> dict[int, ResponseSpec]:
+    """Return what a route's documentation says of errors, whose body is such a one."""
+    statuses = (400, 401, 403, 404, 409, 413, 429, 500, 502, 503, 504, 507)
+    return {status: ResponseSpec(body, description=HTTPStatus(status).phrase) for status in statuses}
+
+
+PROBLEMS = documented(ErrorEnvelope)
 
 
 def envelope(error: YapitError) -> ErrorEnvelope:
@@ -151,7 +155,8 @@ def _allowed(request: Request[Any, Any, Any], param: str | None) -> list[Any]:
     body = request.route_handler.parsed_data_field if param else None
     if body is None:
         return []
-    fields = {item.encode_name: item.type for item in msgspec.structs.fields(body.annotation)}
+    bodies = [kind for kind in (body.annotation, *get_args(body.annotation)) if msgspec.inspect.is_struct_type(kind)]
+    fields = {item.encode_name: item.type for kind in bodies for item in msgspec.structs.fields(kind)}
     kinds = [fields.get(str(param)), *get_args(fields.get(str(param)))]
     return [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
 

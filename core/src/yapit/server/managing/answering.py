@@ -6,7 +6,7 @@ from litestar import Request, Response
 from msgspec import UNSET, Struct, UnsetType
 
 from yapit.server.managing.refusals import RefusedError
-from yapit.server.problems import Problem, respond
+from yapit.server.problems import Problem, documented, respond
 from yapit.server.services import services
 
 _UNAUTHORIZED = 401
@@ -19,6 +19,9 @@ class Refusal(Struct, frozen=True, kw_only=True):
     message: str
     error: Problem | str
     status: str | UnsetType = UNSET
+
+
+REFUSALS = documented(Refusal)
 
 
 def refuse(request: Request[Any, Any, Any], raised: Exception) -> Response[Refusal]:

@@ -9,10 +9,10 @@ from msgspec import UNSET, Struct, UnsetType
 from yapit.errors import ConflictError
 from yapit.provisioning import RUNNING
 from yapit.server.keys import ADMIN
+from yapit.server.managing.answering import REFUSALS
 from yapit.server.managing.optimizing import Optimization, optimize
 from yapit.server.managing.refusals import unknown_action
 from yapit.server.managing.updating import update
-from yapit.server.problems import PROBLEMS
 from yapit.server.services import Services, services
 from yapit.tickets import current
 
@@ -42,7 +42,7 @@ class Managed(Struct, frozen=True, kw_only=True):
     optimization: Optimization | UnsetType = UNSET
 
 
-@post(["/models/manage", "/api/models/manage"], opt=ADMIN, status_code=200, tags=["managing"], responses=PROBLEMS)
+@post(["/models/manage", "/api/models/manage"], opt=ADMIN, status_code=200, tags=["managing"], responses=REFUSALS)
 async def manage_model(
     request: Request[Any, Any, Any],
     action: FromQuery[str],

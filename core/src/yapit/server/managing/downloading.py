@@ -9,13 +9,13 @@ from msgspec import Struct
 
 from yapit.errors import ConflictError, InvalidInputError, ModelNotFoundError, YapitError
 from yapit.server.keys import ADMIN
+from yapit.server.managing.answering import REFUSALS
 from yapit.server.managing.asking import DownloadBody, DownloadStarted
 from yapit.server.managing.estimating import others_of, started
 from yapit.server.managing.holdings import ModelInfo, model_info
 from yapit.server.managing.refusals import RefusedError, not_downloaded, not_in_cache, unknown_action
 from yapit.server.managing.removing import remove
 from yapit.server.managing.telling import DownloadStatus, told
-from yapit.server.problems import PROBLEMS
 from yapit.server.services import services
 
 _ACTIONS = ("pause", "resume")
@@ -49,7 +49,7 @@ class Removed(Struct, frozen=True, kw_only=True):
     shared_with: list[str]
 
 
-@post(["/models/download", "/api/models/download"], opt=ADMIN, status_code=202, tags=["managing"], responses=PROBLEMS)
+@post(["/models/download", "/api/models/download"], opt=ADMIN, status_code=202, tags=["managing"], responses=REFUSALS)
 async def download_model(request: Request[Any, Any, Any], data: JSONBody[DownloadBody]) -> Response[DownloadStarted]:
     """Register a model if need be, and begin to fetch it; answers 200 if there is nothing to fetch."""
     parts = services(request)
@@ -68,7 +68,7 @@ async def download_model(request: Request[Any, Any, Any], data: JSONBody[Downloa
     ["/models/download/status/{download_id:str}", "/api/models/download/status/{download_id:str}"],
     sync_to_thread=False,
     tags=["managing"],
-    responses=PROBLEMS,
+    responses=REFUSALS,
 )
 def download_status(request: Request[Any, Any, Any], download_id: FromPath[str]) -> DownloadStatus:
     """Say how far a download is, or how it ended."""
@@ -80,7 +80,7 @@ def download_status(request: Request[Any, Any, Any], download_id: FromPath[str])
     opt=ADMIN,
     status_code=200,
     tags=["managing"],
-    responses=PROBLEMS,
+    responses=REFUSALS,
 )
 async def cancel_download(
     request: Request[Any, Any, Any],
@@ -96,7 +96,7 @@ async def cancel_download(
     opt=ADMIN,
     status_code=200,
     tags=["managing"],
-    responses=PROBLEMS,
+    responses=REFUSALS,
 )
 async def change_download(request: Request[Any, Any, Any], id_and_action: FromPath[str]) -> DownloadStatus:
     """Pause a download, or go on with it: `ID/pause`, `ID/resume`."""
@@ -110,7 +110,7 @@ async def change_download(request: Request[Any, Any, Any], id_and_action: FromPa
 @get(
     ["/models/download/{name_and_info:path}", "/api/models/download/{name_and_info:path}"],
     tags=["managing"],
-    responses=PROBLEMS,
+    responses=REFUSALS,
 )
 async def download_info(request: Request[Any, Any, Any], name_and_info: FromPath[str]) -> ModelDetails:
     """Say what is known of a model and of its files: `NAME/info`."""
@@ -128,7 +128,7 @@ async def download_info(request: Request[Any, Any, Any], name_and_info: FromPath
     opt=ADMIN,
     status_code=200,
     tags=["managing"],
-    responses=PROBLEMS,
+    responses=REFUSALS,
 )
 async def remove_model(request: Request[Any, Any, Any], model_name: FromPath[str]) -> Removed:
     """Unload a model, stop its download, remove its files, and serve it no longer if it was registered.

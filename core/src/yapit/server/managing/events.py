@@ -10,8 +10,8 @@ from litestar.params import FromQuery, HeaderParameter
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from yapit.server.managing.answering import REFUSALS
 from yapit.server.managing.feed import Event
-from yapit.server.problems import PROBLEMS
 from yapit.server.responses import ChunkedResponse
 from yapit.server.services import Services, services
 from yapit.tickets import current
@@ -32,7 +32,7 @@ class Line(Struct, frozen=True, kw_only=True):
 @get(
     ["/models/events", "/api/models/events"],
     tags=["managing"],
-    responses={**PROBLEMS, 200: ResponseSpec(Line, description="Events.", media_type="text/event-stream")},
+    responses={**REFUSALS, 200: ResponseSpec(Line, description="Events.", media_type="text/event-stream")},
     sync_to_thread=False,
 )
 def follow_events(

@@ -8,6 +8,7 @@ from litestar import Request, get
 
 from yapit.catalog import Model
 from yapit.engine import Resident
+from yapit.server.managing.answering import REFUSALS
 from yapit.server.managing.holdings import Holding, held
 from yapit.server.managing.kept import (
     CachedSpeech,
@@ -24,11 +25,10 @@ from yapit.server.managing.kept import (
 from yapit.server.managing.optimizing import is_optimized
 from yapit.server.managing.usage import hit_rate
 from yapit.server.managing.words import megabytes, source_of, speaks, tags_of, task_of
-from yapit.server.problems import PROBLEMS
 from yapit.server.services import Services, services
 
 
-@get(["/models/managed", "/api/models/managed"], tags=["managing"], responses=PROBLEMS)
+@get(["/models/managed", "/api/models/managed"], tags=["managing"], responses=REFUSALS)
 async def list_managed(request: Request[Any, Any, Any]) -> ManagedModels:
     """List the models that are loaded or downloaded, and what they take."""
     parts = services(request)
@@ -59,7 +59,7 @@ async def list_managed(request: Request[Any, Any, Any]) -> ManagedModels:
     )
 
 
-@get(["/models/cache/info", "/api/models/cache/info"], tags=["managing"], responses=PROBLEMS)
+@get(["/models/cache/info", "/api/models/cache/info"], tags=["managing"], responses=REFUSALS)
 async def cache_info(request: Request[Any, Any, Any]) -> CacheInfo:
     """Say what takes the disk, and how well the cache of results does."""
     return await asyncio.to_thread(_cache_info, services(request))

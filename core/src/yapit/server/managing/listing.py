@@ -8,6 +8,7 @@ from litestar import Request, get
 from litestar.params import FromQuery
 
 from yapit.catalog import Catalog, Model
+from yapit.server.managing.answering import REFUSALS
 from yapit.server.managing.holdings import held
 from yapit.server.managing.lists import (
     AudioModels,
@@ -33,7 +34,6 @@ from yapit.server.managing.words import (
     task_of,
 )
 from yapit.server.models import info
-from yapit.server.problems import PROBLEMS
 from yapit.server.services import Services, services
 
 _FAST, _SLOW = 5.0, 1.0  # seconds of speech made in one
@@ -41,7 +41,7 @@ _SMALL_BYTES = 1_000_000_000  # of memory
 _POPULAR = 10
 
 
-@get(["/models", "/api/models"], sync_to_thread=False, tags=["managing"], responses=PROBLEMS)
+@get(["/models", "/api/models"], sync_to_thread=False, tags=["managing"], responses=REFUSALS)
 def list_all(request: Request[Any, Any, Any], task: FromQuery[str | None] = None) -> Models:
     """List the models, or those that do `task`, for clients that manage models and for those of OpenAI."""
     parts = services(request)
@@ -66,7 +66,7 @@ def list_all(request: Request[Any, Any, Any], task: FromQuery[str | None] = None
     )
 
 
-@get(["/models/available", "/api/models/available"], tags=["managing"], responses=PROBLEMS)
+@get(["/models/available", "/api/models/available"], tags=["managing"], responses=REFUSALS)
 async def list_available(request: Request[Any, Any, Any]) -> AvailableModels:
     """List the models that are here or may be fetched, with what is known of each."""
     parts = services(request)

@@ -14,7 +14,7 @@ from yapit.errors import ModelNotFoundError
 from yapit.server.keys import ADMIN
 from yapit.server.loaded import Details
 from yapit.server.managing.holdings import Holding, held, model_info
-from yapit.server.managing.pulling import NamedBody, digest_of, meant, named, pull
+from yapit.server.managing.pulling import FAILURES, NamedBody, OllamaError, digest_of, meant, named, pull
 from yapit.server.managing.refusals import RefusedError
 from yapit.server.managing.removing import remove
 from yapit.server.managing.words import moment
@@ -26,12 +26,6 @@ _HUB = ("hf.co/", "huggingface.co/")
 _DAY_S = 24 * 3600.0
 _BILLION, _MILLION = 1e9, 1e6
 _CAPABILITIES = {"generate": "completion", "embed": "embedding"}
-
-
-class OllamaError(Struct, frozen=True):
-    """The body of Ollama's errors."""
-
-    error: str
 
 
 class Tag(Struct, frozen=True, kw_only=True):
@@ -77,14 +71,14 @@ def refuse_as_ollama(request: Request[Any, Any, Any], raised: Exception) -> Resp
     return Response(body, status_code=answer.status_code, headers=dict(answer.headers), media_type="application/json")
 
 
-@get("/api/tags", tags=["ollama"])
+@get("/api/tags", tags=["ollama"], responses=FAILURES)
 async def list_tags(request: Request[Any, Any, Any]) -> Tags:
     """List the models that are here, or need nothing."""
     parts = services(request)
     return Tags(await asyncio.to_thread(_tags, parts))
 
 
-@delete("/api/delete", opt=ADMIN, status_code=200, tags=["ollama"])
+@delete("/api/delete", opt=ADMIN, status_code=200, tags=["ollama"], responses=FAILURES)
 async def delete_model(request: Request[Any, Any, Any], data: JSONBody[NamedBody]) -> Response[None]:
     """Remove a model's files, and the model if it was registered."""
     parts = services(request)
@@ -95,7 +89,7 @@ async def delete_model(request: Request[Any, Any, Any], data: JSONBody[NamedBody
     return Response(None, media_type="text/plain")
 
 
-@post("/api/show", status_code=200, tags=["ollama"])
+@post("/api/show", status_code=200, tags=["ollama"], responses=FAILURES)
 async def show(request: Request[Any, Any, Any], data: JSONBody[NamedBody]) -> Shown:
     """Say what is known of a model."""
     parts = services(request)
@@ -123,7 +117,7 @@ async def show(request: Request[Any, Any, Any], data: JSONBody[NamedBody]) -> Sh
     )
 
 
-@get("/api/version", sync_to_thread=False, tags=["ollama"])
+@get("/api/version", sync_to_thread=False, tags=["ollama"], responses=FAILURES)
 def version() -> Version:
     """Say which yapit this is."""
     return Version(__version__)

@@ -16,6 +16,7 @@ from yapit.errors import InvalidInputError, ModelNotFoundError, YapitError
 from yapit.server.keys import ADMIN
 from yapit.server.managing.asking import DownloadBody
 from yapit.server.managing.starting import Begun
+from yapit.server.problems import documented
 from yapit.server.responses import ChunkedResponse
 from yapit.server.services import Services, services
 from yapit.store import Download
@@ -24,6 +25,15 @@ from yapit.tickets import current
 _LATEST = ":latest"
 _HUB = ("hf.co/", "huggingface.co/")
 _DAY_S = 24 * 3600.0
+
+
+class OllamaError(Struct, frozen=True):
+    """The body of Ollama's errors."""
+
+    error: str
+
+
+FAILURES = documented(OllamaError)
 
 
 class NamedBody(Struct, frozen=True, kw_only=True):
@@ -41,7 +51,7 @@ class PullBody(NamedBody, frozen=True, kw_only=True):
     insecure: bool = False
 
 
-@post("/api/pull", opt=ADMIN, status_code=200, tags=["ollama"])
+@post("/api/pull", opt=ADMIN, status_code=200, tags=["ollama"], responses=FAILURES)
 async def pull(request: Request[Any, Any, Any], data: JSONBody[PullBody]) -> ASGIApp:
     """Fetch a model, and tell how far it is line by line; it goes on when the client leaves."""
     current().within(_DAY_S)

@@ -10,9 +10,9 @@ from yapit.engine import Status
 from yapit.errors import InvalidInputError
 from yapit.server.keys import ADMIN
 from yapit.server.loaded import task_named
+from yapit.server.managing.answering import REFUSALS
 from yapit.server.managing.refusals import unknown_action
 from yapit.server.managing.removing import unload
-from yapit.server.problems import PROBLEMS
 from yapit.server.requests import keep_loaded
 from yapit.server.services import services
 
@@ -45,7 +45,7 @@ class Changed(Struct, frozen=True, kw_only=True):
     opt=ADMIN,
     status_code=200,
     tags=["managing"],
-    responses=PROBLEMS,
+    responses=REFUSALS,
 )
 async def change_model(
     request: Request[Any, Any, Any], name_and_action: FromPath[str], data: JSONBody[LoadWish | None] = None
