@@ -1,6 +1,7 @@
 """`yapit pull`: shown truly, stopped without loss, and each thing that cannot be had in one line."""
 
 import fcntl
+import hashlib
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from core.cli.conftest import BIG, MEGABYTE, Yapit
+from filehost import body, serve_files
 from hub import Generated, Hub, Repo
 from live import YAPIT, serve, until
 from yapit.cli.views import said
@@ -263,6 +265,44 @@ def test_another_revision_of_a_model_needs_a_name_and_is_registered(
     listed = {entry["id"]: entry for entry in json.loads(yapit("models", "--json", **online).stdout)}
     assert (listed["older"]["weights"], listed["older"]["bytes"]) == ("here", MEGABYTE)
     assert listed["two"]["weights"] == "missing" or listed["two"]["weights"] == "partly"
+
+
+def test_a_file_of_a_url_is_pulled_once_its_checksum_is_right(yapit: Yapit, online: Environ, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 4_000
+    right = hashlib.sha256(data).hexdigest()
+    online = {**online, "YAPIT_PLUGINS": "hf-generic"}
+    environ = {**online, "YAPIT_PROVISIONING_ALLOW_PRIVATE_ADDRESSES": "true"}
+    with serve_files() as host:
+        host.answers["/dict.safetensors"] = body(data)
+        url = host.url("/dict.safetensors")
+        pull = ("pull", url, "--name", "dict", "--option", "architecture=resnet18")
+        refused = yapit(*pull, **online)
+        assert (refused.returncode, refused.stderr.count(b"allow_private_addresses")) == (1, 1)
+        wrong = yapit(*pull, "--sha256", "0" * 64, **environ)
+        assert (wrong.returncode, wrong.stderr.count(b"checksum (sha256)")) == (1, 1)
+        assert yapit("models", "info", "dict", **environ).returncode == 1, "nothing of it stayed"
+        done = yapit(*pull, "--sha256", right, **environ)
+        assert (done.returncode, lines(done.stderr)[-1]) == (0, "dict: done, 1.0 MB, 1 file")
+        again = yapit(*pull, "--sha256", right, **environ)
+        assert (again.returncode, lines(again.stderr)) == (0, ["dict: here already"])
+        other = yapit(*pull, "--sha256", "0" * 64, **environ)
+        assert (other.returncode, other.stderr.count(b"exists already")) == (1, 1)
+        assert yapit("models", "rm", "dict", "--yes", **environ).returncode == 0
+    assert list((tmp_path / "data" / "files").rglob("*.safetensors")) == []
+
+
+def test_a_folder_is_registered_where_it_is(yapit: Yapit, online: Environ, tmp_path: Path) -> None:
+    online = {**online, "YAPIT_PLUGINS": "hf-generic"}
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert", "hidden_size": 8}')
+    (folder / "model.safetensors").write_bytes(b"\0" * 100)
+    done = yapit("pull", str(folder), "--task", "embed", **online)
+    assert (done.returncode, lines(done.stderr)) == (0, ["mine: skipped: it needs no weights"])
+    told = json.loads(yapit("models", "info", "mine", "--json", **online).stdout)
+    assert (told["entry"]["source"], told["entry"]["tasks"]) == (str(folder), ["embed"])
+    assert yapit("models", "rm", "mine", "--yes", **online).returncode == 0
+    assert (folder / "model.safetensors").is_file(), "what was not fetched is not removed"
 
 
 def test_what_was_registered_and_cannot_be_had_is_no_model(

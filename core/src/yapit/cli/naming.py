@@ -134,7 +134,9 @@ def _known(parts: Parts, named: Named) -> Model | None:
     of_catalog = named.kind is None and named.source in catalog
     source = catalog[named.source].source if of_catalog else entry_for(parts, named).get("source")
     found = catalog[name]
-    return found if (found.source, found.revision) == (source, named.revision) else None
+    asked = named.options | ({"sha256": named.sha256} if named.sha256 else {})
+    is_same = (found.source, found.revision) == (source, named.revision) and asked.items() <= found.options.items()
+    return found if is_same else None
 
 
 def _changed(model: Model, named: Named) -> Entry:

@@ -12,6 +12,7 @@ from yapit.cli.naming import Named, model_named, options_of
 from yapit.cli.parts import Parts, opened
 from yapit.cli.views import View, view_of
 from yapit.errors import LoadError
+from yapit.provisioning.presence import absent_altogether
 from yapit.provisioning.sources import KINDS
 from yapit.store.downloads import Download
 
@@ -94,7 +95,7 @@ def _without_weights(parts: Parts, models: Sequence[Model], view: View, *, named
 
 
 def _say_failed(parts: Parts, download: Download, new: set[str]) -> None:
-    """Say why; a model that was registered for this, and of which nothing came, is none."""
+    """Say why; a model that was registered for this, and of which nothing is here, is none."""
     click.echo(f"yapit: {download.model}: {download.message}", err=True)
-    if download.model in new and not download.bytes_done:
+    if download.model in new and absent_altogether(parts.catalog[download.model], parts.plugins, parts.settings):
         parts.registry.unregister(download.model)

@@ -91,6 +91,11 @@ def _sizes(folder: Path) -> list[int]:
     return [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
 
 
+def absent_altogether(model: Model, plugins: Plugins, settings: Settings) -> bool:
+    """Tell whether nothing of a model's weights is on this machine."""
+    return presence(model, plugins, settings).state == "missing"
+
+
 def absent(models: Iterable[Model], plugins: Plugins, settings: Settings) -> list[Model]:
     """Return the models whose weights are not all here, or of which nobody can tell what they need."""
 
