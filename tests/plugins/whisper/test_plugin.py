@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+from contextlib import closing
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
@@ -106,29 +107,31 @@ def test_the_plugin_for_any_model_leaves_a_whisper_to_this_one(trained: Path, tm
 
 # ── engines and conversion ────────────────────────────────────────────────────────────────────────────────────────────
 def test_on_a_cpu_weights_are_converted_once(
-    trained: Path, load: Load, say: Say, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert isinstance(load(trained).engine, ConvertedWhisper)
-    (kept,) = [path for path in (data_dir / "whisper").iterdir() if _languages(path) == [642, 643, 644]]
+    context = Context(device="cpu", data_dir=tmp_path)
+
+    def loaded(**options: Any) -> Any:
+        model = Model(id="w", backend="whisper", tasks=("transcribe",), source=str(trained), options=options)
+        return closing(plugin.transcribe(model, context))
 
     def refuse(*_: object, **__: object) -> NoReturn:
         raise AssertionError
 
+    with loaded() as ear:
+        assert isinstance(ear.engine, ConvertedWhisper)
+    (kept,) = (tmp_path / "whisper").iterdir()
     monkeypatch.setattr(TransformersConverter, "convert", refuse)
     pcm, rate = say("hello world")
-    assert hear(load(trained), pcm, rate)[0].text == " hello world"
+    with loaded() as ear:
+        assert hear(ear, pcm, rate)[0].text == " hello world"
     # Without the converter and the kept weights, transformers does it.
     shutil.rmtree(kept)
-    ear = load(trained)
-    assert isinstance(ear.engine, TorchWhisper)
-    assert hear(ear, pcm, rate)[0].text == " hello world"
+    with loaded() as ear:
+        assert isinstance(ear.engine, TorchWhisper)
+        assert hear(ear, pcm, rate)[0].text == " hello world"
     with pytest.raises(LoadError, match="cannot be loaded"):
-        load(trained, engine="ctranslate2")
-
-
-def _languages(folder: Path) -> list[int]:
-    tokens: list[int] = json.loads((folder / "config.json").read_bytes())["lang_ids"]
-    return tokens
+        loaded(engine="ctranslate2")
 
 
 def test_damaged_weights_are_converted_again(trained: Path, load: Load, say: Say, tmp_path: Path) -> None:
