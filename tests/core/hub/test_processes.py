@@ -1,15 +1,12 @@
 """What happens to a transfer when processes end, wait for one another, or find the disk full."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import snapshot_download
@@ -17,6 +14,7 @@ from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # 
 
 from hub import Content, Generated, Hub, Repo, serve_hub
 from live import until
+from transferring import small_disk, told, transferring
 from yapit.hub import Progress, Repository, fetch, plan
 from yapit.hub.layout import lock_of
 
@@ -24,7 +22,7 @@ Wanted = Callable[..., Repository]
 SIZE = 4_000_000
 BIG = 200_000_000
 FILES: dict[str, Content] = {"config.json": b"{}", "model.safetensors": Generated(SIZE)}
-FETCHING = [sys.executable, str(Path(__file__).with_name("fetching.py"))]
+FETCHING = Path(__file__).with_name("fetching.py")
 
 
 @pytest.fixture
@@ -33,24 +31,11 @@ def hub() -> Iterator[Hub]:
         yield serving
 
 
-@contextmanager
-def fetching(hub: Hub, cache: Path, *more: str, before: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+def fetching(
+    hub: Hub, cache: Path, *more: str, before: tuple[str, ...] = ()
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """Run a process that fetches, until the block is left."""
-    command = [*before, *FETCHING, hub.url, str(cache), *more]
-    environ = {**os.environ, "HF_HUB_OFFLINE": "0"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environ
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def told(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """Return what the process still writes."""
-    assert process.stdout is not None
-    return [json.loads(line) for line in process.stdout]
+    return transferring(FETCHING, hub.url, str(cache), *more, before=before)
 
 
 # ── kill -9 ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,17 +132,6 @@ def test_the_hub_s_library_waits_for_what_we_write(hub: Hub, wanted: Wanted) -> 
 
 
 # ── a full disk ───────────────────────────────────────────────────────────────────────────────────────────────────────
-def small_disk(size: str, folder: Path) -> tuple[str, ...]:
-    """Return the words before a command that see a small disk at the folder, in a name space of their own."""
-    mount = f'mount -t tmpfs -o size={size} none {folder} && exec "$@"'
-    words = ("unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
-    try:
-        subprocess.run([*words, "true"], check=True, capture_output=True, timeout=20)
-    except (OSError, subprocess.SubprocessError):
-        pytest.skip("no name space with a disk of its own may be made here")
-    return words
-
-
 def test_a_disk_without_room_is_refused_before_the_first_byte(hub: Hub, tmp_path: Path) -> None:
     with fetching(hub, tmp_path, before=small_disk("16m", tmp_path)) as process:
         end = told(process)[-1]

@@ -3,13 +3,11 @@
 import hashlib
 import ipaddress
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from structlog.testing import capture_logs
 from filehost import FileHost, body, chunked, endless, redirect, serve_files
 from hub import Generated, Hub, Repo, serve_hub
 from live import until
+from transferring import small_disk, told, transferring
 from yapit import addresses
 from yapit.errors import (
     ConflictError,
@@ -45,7 +44,7 @@ CONTENT = Generated(SIZE)
 NAME = "model.safetensors"
 DATA = b"weights" * 100
 QUICK = Patience(tries=3, first_s=0.001)
-RECEIVING = [sys.executable, str(Path(__file__).with_name("receiving.py"))]
+RECEIVING = Path(__file__).with_name("receiving.py")
 Make = Callable[..., FileTransfer]
 
 
@@ -476,24 +475,11 @@ def test_a_transfer_is_made_of_weights(tmp_path: Path) -> None:
     assert isinstance(transfer_of(weights, ProvisioningSettings(), tmp_path), FileTransfer)
 
 
-@contextmanager
-def receiving(hub: Hub, folder: Path, *more: str, before: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+def receiving(
+    hub: Hub, folder: Path, *more: str, before: tuple[str, ...] = ()
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """Run a process that fetches, until the block is left."""
-    command = [*before, *RECEIVING, at(hub), str(folder), *more]
-    environ = {**os.environ, "HF_HUB_OFFLINE": "0"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environ
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def told(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """Return what the process still writes."""
-    assert process.stdout is not None
-    return [json.loads(line) for line in process.stdout]
+    return transferring(RECEIVING, at(hub), str(folder), *more, before=before)
 
 
 def test_a_process_that_is_killed_is_resumed_by_the_next_one(tmp_path: Path) -> None:
@@ -525,19 +511,8 @@ def test_two_processes_make_one_transfer(hub: Hub, tmp_path: Path) -> None:
     assert hub.sent[NAME] < SIZE + 200_000, "and what the plans did not wait for"
 
 
-def small_disk(megabytes: int, folder: Path) -> tuple[str, ...]:
-    """Return the words before a command that see a small disk at the folder, in a name space of their own."""
-    mount = f'mount -t tmpfs -o size={megabytes}m none {folder} && exec "$@"'
-    words = ("unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
-    try:
-        subprocess.run([*words, "true"], check=True, capture_output=True, timeout=20)
-    except (OSError, subprocess.SubprocessError):
-        pytest.skip("no name space with a disk of its own may be made here")
-    return words
-
-
 def test_a_disk_without_room_is_refused_before_the_first_byte(hub: Hub, tmp_path: Path) -> None:
-    with receiving(hub, tmp_path, before=small_disk(16, tmp_path)) as process:
+    with receiving(hub, tmp_path, before=small_disk("16m", tmp_path)) as process:
         end = told(process)[-1]
     assert end["code"] == "storage_full"
     assert end["left"] == 0
@@ -545,7 +520,7 @@ def test_a_disk_without_room_is_refused_before_the_first_byte(hub: Hub, tmp_path
 
 def test_a_disk_that_fills_meanwhile_loses_the_part(hub: Hub, tmp_path: Path) -> None:
     held = hub.hold(NAME, 1_000_000)
-    with receiving(hub, tmp_path, "fill", before=small_disk(72, tmp_path)) as process:
+    with receiving(hub, tmp_path, "fill", before=small_disk("72m", tmp_path)) as process:
         assert process.stdout is not None
         while json.loads(process.stdout.readline()).get("bytes", 0) < 500_000:
             pass  # then it has filled the disk

@@ -11,7 +11,7 @@ from yapit.catalog import Model
 from yapit.cli.parts import Parts
 from yapit.cli.views import View, view_of
 from yapit.errors import ConflictError, LoadError
-from yapit.provisioning import Downloads, missing, provisioner_of
+from yapit.provisioning import Downloads, downloads_of, missing, provisioner_of
 from yapit.store.downloads import Download
 
 
@@ -65,8 +65,9 @@ def pull_line(models: Iterable[str]) -> str:
 
 
 async def _fetch(parts: Parts, models: Sequence[Model], view: View) -> list[Download]:
-    downloads = _downloads(parts, models)
-    left = {model.id: model for model in models}
+    known = {model.id: model for model in models}
+    downloads = downloads_of(parts.plugins, parts.settings, lambda name: known[name], parts.store, quiet=True)
+    left = dict(known)
     await downloads.start(resume=False)
     try:
         for model in list(left.values()):
@@ -88,18 +89,6 @@ async def _fetch(parts: Parts, models: Sequence[Model], view: View) -> list[Down
         raise
     finally:
         await downloads.close()
-
-
-def _downloads(parts: Parts, models: Sequence[Model]) -> Downloads:
-    known = {model.id: model for model in models}
-    return Downloads(
-        lambda name: known[name],
-        lambda model: provisioner_of(model, parts.plugins, parts.settings),
-        parallel=parts.settings.provisioning.parallel,
-        data_dir=Path(parts.settings.data_dir),
-        book=parts.store,
-        quiet=True,
-    )
 
 
 async def _followed(downloads: Downloads, download: Download, view: View) -> Download:

@@ -24,7 +24,7 @@ from yapit.hub.repositories import File, Plan, origin
 
 _log = structlog.get_logger(__name__)
 _HOPS = 5  # redirects that are followed
-_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+AGAIN = (408, 425, 429, 500, 502, 503, 504)  # statuses after which the next try may go well
 _EXPIRED = (401, 403)  # of a signed URL: the hub gives a new one
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
@@ -129,7 +129,7 @@ class Contents:
                 await self._receive(part, file)
                 trouble: Exception = _TroubleError("the answer ended early")
             except (_TroubleError, HTTPError) as error:
-                if isinstance(error, HfHubHTTPError) and error.response.status_code not in _AGAIN:
+                if isinstance(error, HfHubHTTPError) and error.response.status_code not in AGAIN:
                     raise
                 trouble = error
             if not part.complete:
@@ -220,7 +220,7 @@ class Contents:
             raise _TroubleError("the hub has fewer bytes than are here")
         if not self._is_hub(str(response.url)):
             # Its URLs are signed: no error names them.
-            if status in (*_AGAIN, *_EXPIRED):
+            if status in (*AGAIN, *_EXPIRED):
                 raise _TroubleError(f"the hub's storage answers {status}")
             raise RemoteError(f"The storage of the hub refuses a file of '{self._plan.repository.source}': {status}.")
         try:

@@ -136,8 +136,7 @@ class Downloads:
 
     async def here(self, model: Model) -> bool:
         """Tell whether all that a model needs is on this machine."""
-        provisioner = await asyncio.to_thread(self._provisioner_of, model)
-        return await asyncio.to_thread(provisioner.here)
+        return await asyncio.to_thread(lambda: self._provisioner_of(model).here())
 
     async def found(self, model: Model) -> Download:
         """Return the last download of a model whose weights are here; one that never needed any gets one that ended."""

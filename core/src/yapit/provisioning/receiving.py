@@ -15,14 +15,13 @@ from msgspec.structs import replace
 
 from yapit.addresses import Asker, NotPublicError, RefusedURLError, host_of
 from yapit.errors import ForbiddenError, InvalidInputError, NotFoundError, RateLimitError, RemoteError, YapitError
-from yapit.hub.contents import Patience
+from yapit.hub.contents import AGAIN, Patience
 from yapit.hub.parts import Part, in_thread
 from yapit.hub.refusals import line, retry_after_s
 from yapit.provisioning.places import Facts, shown
 from yapit.quantities import written
 
 _log = structlog.get_logger(__name__)
-_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _OK, _PARTIAL, _TOO_MANY, _NO_RANGE = 200, 206, 429, 416
 _RANGE = re.compile(r"bytes \d+-\d+/(\d+|\*)")
 _FROM = re.compile(r"bytes (\d+)-")
@@ -194,7 +193,7 @@ class Receiver:
                 _TroubleError(
                     f"its host answers {status}", status=status, after_s=retry_after_s(headers.get("Retry-After"))
                 )
-                if status in _AGAIN
+                if status in AGAIN
                 else self._refusal(status)
             )
         if headers.get("content-encoding", "identity").lower() != "identity":

@@ -4,7 +4,6 @@ import asyncio
 import random
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -19,7 +18,7 @@ from yapit import __version__
 from yapit.engine import Engine
 from yapit.errors import YapitError, shutting_down
 from yapit.plugins import Plugins
-from yapit.provisioning import Arrivals, Downloads, provisioner_of
+from yapit.provisioning import Arrivals, downloads_of
 from yapit.registry import Registry
 from yapit.server import (
     classify,
@@ -131,17 +130,16 @@ def create_app(effective: Settings, plugins: Plugins | None = None) -> Applicati
     registered = plugins or Plugins.installed(effective)
     store = Store.of(effective)
     registry = Registry(effective, registered, store)
-    downloads = Downloads(
-        lambda name: registry.catalog[name],
-        lambda model: provisioner_of(model, registered, effective),
-        parallel=effective.provisioning.parallel,
-        data_dir=Path(effective.data_dir),
-        book=store,
-    )
+    downloads = downloads_of(registered, effective, lambda name: registry.catalog[name], store)
     engine = Engine(
         effective, registered, lambda: registry.catalog, ready=Arrivals(downloads, effective.provisioning).ready
     )
-    feed = Feed(engine, registry, downloads, effective.models_refresh_s)
+    feed = Feed(engine, registry, downloads)
+
+    def changed() -> None:
+        engine.catch_up()
+        feed.look()
+
     parts = Services(
         settings=effective,
         engine=engine,
@@ -177,7 +175,7 @@ def create_app(effective: Settings, plugins: Plugins | None = None) -> Applicati
         exception_handlers={Exception: respond},
         middleware=[*_tracing(effective.server), metrics.MIDDLEWARE],
         lifespan=[
-            lambda _: followed(registry, engine, effective.models_refresh_s),
+            lambda _: followed(registry, changed, effective.models_refresh_s),
             lambda _: downloads.running(),
             lambda _: feed.running(),
             lambda _: company.accompanied(parts, registered),

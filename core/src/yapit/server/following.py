@@ -1,12 +1,11 @@
 """The server follows the database: models that others register are served here too."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import structlog
 
-from yapit.engine import Engine
 from yapit.errors import YapitError
 from yapit.registry import Registry
 
@@ -14,11 +13,11 @@ _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def followed(registry: Registry, engine: Engine, every_s: float) -> AsyncIterator[None]:
-    """Keep the catalog, and what is loaded, in line with the database for as long as the block lasts."""
+async def followed(registry: Registry, changed: Callable[[], None], every_s: float) -> AsyncIterator[None]:
+    """Keep the catalog in line with the database for as long as the block lasts; tell when it has `changed`."""
     ended = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_Follower(registry, engine).follow(every_s, ended), name="follow the database")
+        group.create_task(_Follower(registry, changed).follow(every_s, ended), name="follow the database")
         try:
             yield
         finally:
@@ -31,12 +30,12 @@ class _Follower:
 
     Args:
         registry: what asks.
-        engine: what is told.
+        changed: called when the catalog is another one.
     """
 
-    def __init__(self, registry: Registry, engine: Engine) -> None:
+    def __init__(self, registry: Registry, changed: Callable[[], None]) -> None:
         self._registry = registry
-        self._engine = engine
+        self._changed = changed
         self._seen = registry.catalog
         self._down = False
 
@@ -61,7 +60,7 @@ class _Follower:
             self._down = False
         if self._registry.catalog is not self._seen:
             self._seen = self._registry.catalog
-            self._engine.catch_up()
+            self._changed()
 
     def _report(self, reason: str, details: str) -> None:
         """Say once that it is down."""

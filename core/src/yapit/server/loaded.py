@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from yapit.engine import Event, Resident, Status
 from yapit.errors import InvalidInputError, did_you_mean
 from yapit.server.keys import ADMIN
+from yapit.server.moments import moment
 from yapit.server.problems import PROBLEMS
 from yapit.server.requests import keep_loaded
 from yapit.server.services import services
@@ -171,7 +172,7 @@ def loaded_model(resident: Resident) -> LoadedModel:
         model=model.id,
         size=resident.memory_bytes,
         details=Details(family=model.backend, families=[model.backend]),
-        expires_at=_time(resident.expires_at),
+        expires_at=moment(resident.expires_at),
         size_vram=resident.memory_bytes if resident.device.startswith("cuda") else 0,
         context_length=model.context_length,
         task=resident.task.name,
@@ -183,8 +184,8 @@ def loaded_model(resident: Resident) -> LoadedModel:
         running=resident.running,
         queued=resident.queued,
         pinned=model.pin,
-        loaded_at=_time(resident.loaded_at),
-        idle_since=None if resident.users or resident.state != "loaded" else _time(resident.used_at),
+        loaded_at=moment(resident.loaded_at),
+        idle_since=None if resident.users or resident.state != "loaded" else moment(resident.used_at),
         waits_for=resident.waits_for or None,
     )
 
@@ -192,10 +193,6 @@ def loaded_model(resident: Resident) -> LoadedModel:
 def _event(event: Event) -> ModelEvent:
     at = dt.datetime.fromtimestamp(event.at, dt.UTC)
     return ModelEvent(at=at, model=event.model, task=event.task, event=event.event, reason=event.reason)
-
-
-def _time(stamp: float | None) -> dt.datetime | None:
-    return None if stamp is None else dt.datetime.fromtimestamp(stamp, dt.UTC)
 
 
 ROUTES = [list_loaded, load_model, unload_model, cancel_request]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from core.hub.test_processes import small_disk
 from core.server.managing.conftest import BIG, CONFIG, MEGABYTE, Managed, managed, repos
 from hub import Generated, Hub, Repo, serve_hub
 from live import until
+from transferring import small_disk
 
 SIZE = 200 * MEGABYTE
 

@@ -126,7 +126,7 @@ def feed(settings: Settings) -> tuple[Feed, Engine]:
         parallel=1,
         data_dir=Path(settings.data_dir),
     )
-    return Feed(engine, registry, downloads, refresh_s=60), engine
+    return Feed(engine, registry, downloads), engine
 
 
 def test_silence_is_broken_by_beats_and_a_reader_who_leaves_is_forgotten(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from yapit.catalog import Model
 from yapit.errors import YapitError
 from yapit.server.managing.asking import DownloadBody, DownloadInfo, DownloadStarted
 from yapit.server.managing.starting import Begun
-from yapit.server.managing.words import megabytes, moment, span, speaks, type_of
+from yapit.server.managing.words import megabytes, span, speaks, type_of
+from yapit.server.moments import moment
 from yapit.server.services import Services
 from yapit.store import Download
 

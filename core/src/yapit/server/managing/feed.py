@@ -15,7 +15,7 @@ from yapit.engine import Event as Happening
 from yapit.provisioning import RUNNING, Downloads
 from yapit.registry import Registry
 from yapit.server.managing.telling import told
-from yapit.server.managing.words import moment
+from yapit.server.moments import moment
 
 _KEPT = 1000
 _LOOK_S = 0.5  # how often one who looks on asks whether the server ends
@@ -43,14 +43,12 @@ class Feed:
         engine: whose models are loaded and unloaded.
         registry: whose models come and go.
         downloads: that come forward.
-        refresh_s: how often the catalog is looked at; what this server registers is told at once.
     """
 
-    def __init__(self, engine: Engine, registry: Registry, downloads: Downloads, refresh_s: float) -> None:
+    def __init__(self, engine: Engine, registry: Registry, downloads: Downloads) -> None:
         self._engine = engine
         self._registry = registry
         self._downloads = downloads
-        self._refresh_s = refresh_s
         self._life = secrets.token_hex(4)
         self._last = 0  # number of the last event
         self._kept = deque[tuple[int, Event]](maxlen=_KEPT)
@@ -65,15 +63,11 @@ class Feed:
         listeners.append(self._happened)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._follow_downloads(), name="downloads' events"),
-                    group.create_task(self._follow_catalog(), name="catalog's events"),
-                ]
+                following = group.create_task(self._follow_downloads(), name="downloads' events")
                 try:
                     yield
                 finally:
-                    for task in tasks:
-                        task.cancel()
+                    following.cancel()
         finally:
             listeners.remove(self._happened)
 
@@ -157,8 +151,3 @@ class Feed:
         async with aclosing(self._downloads.watch()) as changes:
             async for download in changes:
                 self._tell("download", **msgspec.structs.asdict(told(download)))
-
-    async def _follow_catalog(self) -> None:
-        while True:
-            self.look()
-            await asyncio.sleep(self._refresh_s)

@@ -13,7 +13,8 @@ from yapit.errors import YapitError
 from yapit.provisioning.parameters import parameters
 from yapit.provisioning.presence import presence
 from yapit.server.managing.telling import DownloadStatus, told
-from yapit.server.managing.words import megabytes, moment, source_of, task_of
+from yapit.server.managing.words import megabytes, source_of, task_of
+from yapit.server.moments import moment
 from yapit.server.services import Services
 from yapit.weights import file_of, is_url
 

@@ -17,7 +17,7 @@ from yapit.server.managing.holdings import Holding, held, model_info
 from yapit.server.managing.pulling import FAILURES, NamedBody, OllamaError, digest_of, meant, named, pull
 from yapit.server.managing.refusals import RefusedError
 from yapit.server.managing.removing import remove
-from yapit.server.managing.words import moment
+from yapit.server.moments import moment
 from yapit.server.problems import respond
 from yapit.server.services import Services, services
 

@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from yapit.quantities import written
-from yapit.server.managing.words import moment
+from yapit.server.moments import moment
 from yapit.store.downloads import Download
 
 _WHOLE, _NEARLY = 100, 99

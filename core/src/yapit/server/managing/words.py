@@ -1,6 +1,5 @@
 """Models in the words of this API's clients: tasks as the hub names them, sizes in megabytes, kinds of models."""
 
-import datetime as dt
 import math
 
 from yapit.catalog import Model, folder_of
@@ -82,8 +81,3 @@ def span(seconds: float | None) -> str:
         minutes = math.ceil(seconds / _MINUTE_S)
         return f"{minutes} minutes" if minutes > 1 else "1 minute"
     return f"about {round(seconds / _HOUR_S)} hours"
-
-
-def moment(stamp: float | None) -> dt.datetime | None:
-    """Return a Unix time as it is written in JSON."""
-    return None if stamp is None else dt.datetime.fromtimestamp(stamp, dt.UTC)

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Annotated, Any, ClassVar
 
-import msgspec
 import numpy as np
 import structlog
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from yapit import AudioChunk, BackendError, InvalidInputError, Lane, Synthesizer, SynthesizeRequest
 from yapit.errors import did_you_mean
+from yapit.options import request_options
 from yapit_plugin_hf_generic.loading import Loader
 from yapit_plugin_hf_generic.options import Options
 
@@ -69,7 +69,7 @@ class Speaker(Synthesizer):
         Raises:
             InvalidInputError: the voice or an option is unknown, or the text is in a script the model cannot read.
         """
-        knobs = self._knobs(request)
+        knobs = request_options(self.model, request.options, self.knobs)
         if not any(character.isalnum() for character in request.text):
             return
         async with aclosing(self.lane.stream(lambda: self._speak(request, knobs))) as chunks:
@@ -101,20 +101,6 @@ class Speaker(Synthesizer):
             )
         _log.warning("sound_broken", model=self.model.id, samples=int(np.count_nonzero(~good)))
         return np.where(good, samples, np.float32(0))
-
-    def _knobs(self, request: SynthesizeRequest) -> Knobs:
-        known = self.knobs.__struct_fields__
-        defaults = {name: value for name, value in self.model.defaults.items() if name in known}
-        for name in request.options:
-            if name not in known:
-                hint = did_you_mean(name, [*known])
-                message = f"The model '{self.model.id}' has no option '{name}'. {hint}"
-                raise InvalidInputError(message, param=f"options.{name}")
-        try:
-            return msgspec.convert({**defaults, **request.options}, self.knobs)
-        except msgspec.ValidationError as error:
-            _, _, name = str(error).rpartition("$.")
-            raise InvalidInputError(str(error), param=f"options.{name.rstrip('`')}") from error
 
 
 def unknown_voice(model_id: str, voice: str, known: list[str]) -> InvalidInputError:
